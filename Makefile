@@ -1,0 +1,35 @@
+# Every target works alone on a fresh clone: it makes .venv, installs what it needs at the versions of constraints.txt, runs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test lint accuracy bench evidence readme clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/python -m examples.demo --out demo
+
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+accuracy: install
+	$(BIN)/python -m benchmarks.accuracy
+
+evidence: install
+	$(BIN)/python -m benchmarks.evidence
+
+readme: install
+	$(BIN)/python -m benchmarks.readme
+
+clean:
+	rm -rf .venv demo runs

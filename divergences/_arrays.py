@@ -1,0 +1,47 @@
+"""Same kind out as in: arrays of any library come in as tensors, and answers leave as what came in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Owner = TypeVar("Owner")
+
+
+def tensor(value: Any) -> Tensor:
+    """A floating-point tensor of ``value``. Float32 and float64 are kept, every other number becomes float64."""
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() else value.to(torch.float64)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"numbers are needed: got {type(value).__name__} of dtype {array.dtype}")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    return torch.as_tensor(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
+
+
+def as_given(result: Tensor, *given: Any) -> Any:
+    """``result`` as a tensor if any of ``given`` is torch's, else as a numpy array, a scalar as a float."""
+    if any(isinstance(value, Tensor | torch.distributions.Distribution) for value in given):
+        return result
+    return result.item() if result.ndim == 0 else result.detach().numpy()
+
+
+def keeps_kind(method: Callable[[Owner, Tensor], Tensor]) -> Callable[[Owner, Any], Any]:
+    """A method of one tensor that takes floats and numpy arrays as well and answers in kind."""
+
+    @functools.wraps(method)
+    def wrapped(self: Owner, value: Any) -> Any:
+        return as_given(method(self, tensor(value)), value)
+
+    return wrapped
+
+
+def with_infinity(mask: Tensor, value: Tensor) -> Tensor:
+    """``value``, and inf where ``mask``; no gradient passes through the infinite entries."""
+    return torch.where(mask, torch.full_like(value, float("inf")), value)

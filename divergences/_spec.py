@@ -1,0 +1,61 @@
+"""Objects that can be written down: a public name and the constructor's arguments rebuild an equal object.
+
+Divergences, kernels, constraints and estimators follow one convention: every constructor argument is kept on the
+object under its own name. From it come the repr, the specification stored in checkpoints, and the way back.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+_PACKAGES = ("divergences", "estimators", "gan_zoo")  # a specification may name nothing outside these
+
+
+class Specified:
+    """An object whose constructor's arguments are its attributes of the same names."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, as they are on the object."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in list(parameters)[1:]}
+
+    @property
+    def public_name(self) -> str:
+        """Where the object's constructor is found, such as ``estimators.MMD``."""
+        module, _, submodule = type(self).__module__.partition(".")
+        return (
+            f"{module}.kernels.{type(self).__name__}" if submodule == "kernels" else f"{module}.{type(self).__name__}"
+        )
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{type(self).__name__}({given})"
+
+
+def to_spec(value: Any) -> Any:
+    """What rebuilds ``value``, as plain JSON types. Raises TypeError for anything that has no public name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [to_spec(item) for item in value]
+    if isinstance(value, Specified):
+        arguments = {name: to_spec(argument) for name, argument in value.arguments.items()}
+        return {"object": value.public_name, "arguments": arguments}
+    raise TypeError(f"{type(value).__name__} cannot be stored by name and arguments")
+
+
+def from_spec(spec: Any) -> Any:
+    """The object that `to_spec` wrote. Only public names of this library are looked up."""
+    if isinstance(spec, list):
+        return tuple(from_spec(item) for item in spec)
+    if not isinstance(spec, dict):
+        return spec
+    module, _, name = spec["object"].rpartition(".")
+    if module.split(".")[0] not in _PACKAGES or name.startswith("_"):
+        raise ValueError(f"a specification names {spec['object']!r}, which is not a public name of this library")
+    return getattr(importlib.import_module(module), name)(
+        **{argument: from_spec(value) for argument, value in spec["arguments"].items()}
+    )

@@ -1,0 +1,184 @@
+"""Laws on the line as quadrature sees them: a log-density, a support, marks to cut at, and cdf and quantiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributions as td
+from scipy import stats
+from scipy.special import logsumexp
+
+Array = np.ndarray
+_LEVELS = np.asarray([1e-10, 1e-6, 1e-3, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1 - 1e-3, 1 - 1e-6, 1 - 1e-10])
+
+
+class Line:
+    """A continuous law on the line. ``cdf``, ``sf``, ``ppf`` and ``isf`` are None where the law does not offer them."""
+
+    name: str
+    support: tuple[float, float]
+    marks: Array
+    logpdf: Callable[[Array], Array]
+    cdf: Callable[[Array], Array] | None = None
+    sf: Callable[[Array], Array] | None = None
+    ppf: Callable[[Array], Array] | None = None
+    isf: Callable[[Array], Array] | None = None
+    sample: Callable[[int, np.random.Generator], Array] | None = None
+
+
+def line(law: Any) -> Line | None:
+    """The view of a law of one real number; None for any other law, and for a batch of more than one."""
+    if isinstance(law, td.Distribution):
+        if law.event_shape.numel() != 1 or law.batch_shape.numel() != 1 or not is_continuous(law):
+            return None
+        while isinstance(law, td.Independent):
+            law = law.base_dist
+        if isinstance(law, td.MixtureSameFamily):
+            mixture = _mixture(law)
+            if mixture is not None:
+                return mixture
+        frozen = scipy_of(law)
+        return _from_torch(law) if frozen is None else _from_scipy(frozen, type(law).__name__)
+    if hasattr(law, "logpdf") and hasattr(law, "dist") and np.ndim(law.mean()) == 0:
+        return _from_scipy(law, law.dist.name)
+    return None
+
+
+def is_continuous(law: td.Distribution) -> bool:
+    """Whether a torch law has a density."""
+    return law.support is not None and not law.support.is_discrete
+
+
+def _n(value: Any) -> Any:
+    return np.squeeze(torch.as_tensor(value).detach().double().cpu().numpy())
+
+
+_SCIPY: dict[type, Callable[[Any], Any]] = {
+    td.Normal: lambda l: stats.norm(_n(l.loc), _n(l.scale)),
+    td.Cauchy: lambda l: stats.cauchy(_n(l.loc), _n(l.scale)),
+    td.Laplace: lambda l: stats.laplace(_n(l.loc), _n(l.scale)),
+    td.Uniform: lambda l: stats.uniform(_n(l.low), _n(l.high) - _n(l.low)),
+    td.Exponential: lambda l: stats.expon(0, 1 / _n(l.rate)),
+    td.Gamma: lambda l: stats.gamma(_n(l.concentration), 0, 1 / _n(l.rate)),
+    td.Chi2: lambda l: stats.chi2(_n(l.df)),
+    td.Beta: lambda l: stats.beta(_n(l.concentration1), _n(l.concentration0)),
+    td.StudentT: lambda l: stats.t(_n(l.df), _n(l.loc), _n(l.scale)),
+    td.LogNormal: lambda l: stats.lognorm(_n(l.scale), 0, np.exp(_n(l.loc))),
+    td.Gumbel: lambda l: stats.gumbel_r(_n(l.loc), _n(l.scale)),
+    td.HalfNormal: lambda l: stats.halfnorm(0, _n(l.scale)),
+    td.HalfCauchy: lambda l: stats.halfcauchy(0, _n(l.scale)),
+    td.Weibull: lambda l: stats.weibull_min(_n(l.concentration), 0, _n(l.scale)),
+    td.Pareto: lambda l: stats.pareto(_n(l.alpha), 0, _n(l.scale)),
+}
+
+
+def scipy_of(law: td.Distribution) -> Any:
+    """The frozen scipy law equal to a torch law, its batch axes squeezed; None where scipy has no such family."""
+    if isinstance(law, td.MultivariateNormal) and law.event_shape == (1,):
+        return stats.norm(_n(law.loc), _n(law.scale_tril[..., 0, 0]))
+    translate = _SCIPY.get(type(law))
+    return None if translate is None else translate(law)
+
+
+def _from_scipy(frozen: Any, name: str) -> Line:
+    result = Line()
+    low, high = frozen.support()
+    result.name, result.support = name, (float(low), float(high))
+    result.logpdf, result.cdf, result.sf = frozen.logpdf, frozen.cdf, frozen.sf
+    result.ppf, result.isf = frozen.ppf, frozen.isf
+    marks = np.concatenate([frozen.ppf(_LEVELS[:7]), frozen.isf(1 - _LEVELS[7:])])
+    result.marks = np.unique(marks[np.isfinite(marks)])
+    result.sample = lambda n, generator: frozen.rvs(size=n, random_state=generator)
+    return result
+
+
+def _mixture(law: td.MixtureSameFamily) -> Line | None:
+    component = law.component_distribution
+    while isinstance(component, td.Independent):
+        component = component.base_dist
+    parts = scipy_of(component)
+    if parts is None:
+        return None
+    weights = np.atleast_1d(_n(law.mixture_distribution.probs))
+    weights = weights / weights.sum()
+    result = Line()
+    low, high = (np.atleast_1d(end) for end in parts.support())
+    result.name, result.support = type(law).__name__, (float(low.min()), float(high.max()))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights)
+
+    def logpdf(x: Array) -> Array:
+        return logsumexp(parts.logpdf(np.asarray(x)[..., None]) + log_weights, axis=-1)
+
+    def cdf(x: Array) -> Array:
+        return parts.cdf(np.asarray(x)[..., None]) @ weights
+
+    def sf(x: Array) -> Array:
+        return parts.sf(np.asarray(x)[..., None]) @ weights
+
+    def sample(n: int, generator: np.random.Generator) -> Array:
+        which = generator.choice(len(weights), size=n, p=weights)
+        return parts.rvs(size=(n, len(weights)), random_state=generator)[np.arange(n), which]
+
+    result.logpdf, result.cdf, result.sf, result.sample = logpdf, cdf, sf, sample
+    marks = np.concatenate([parts.ppf(_LEVELS[:7, None]).ravel(), parts.isf(1 - _LEVELS[7:, None]).ravel(), low, high])
+    result.marks = np.unique(marks[np.isfinite(marks)])
+    result.ppf = lambda u: _inverse(cdf, np.asarray(u), result.marks)
+    result.isf = lambda u: -_inverse(lambda x: sf(-x), np.asarray(u), -result.marks[::-1])
+    return result
+
+
+def _inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Array:
+    low, high = np.full(levels.shape, marks[0]), np.full(levels.shape, marks[-1])
+    width = marks[-1] - marks[0] + 1.0
+    while (below := cdf(low) > levels).any() and width < 1e300:
+        low, width = np.where(below, low - width, low), 2 * width
+    width = marks[-1] - marks[0] + 1.0
+    while (above := cdf(high) < levels).any() and width < 1e300:
+        high, width = np.where(above, high + width, high), 2 * width
+    for _ in range(100):
+        middle = (low + high) / 2
+        below = cdf(middle) < levels
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+def _from_torch(law: td.Distribution) -> Line:
+    """A law that scipy lacks: its own log_prob, and marks from quantiles or from mean and deviation."""
+    result = Line()
+    result.name = type(law).__name__
+    low = float(torch.as_tensor(getattr(law.support, "lower_bound", -math.inf)))
+    high = float(torch.as_tensor(getattr(law.support, "upper_bound", math.inf)))
+    result.support = (low, high)
+
+    def logpdf(x: Array) -> Array:
+        inside = (x >= low) & (x <= high)
+        safe = torch.as_tensor(np.where(inside, x, _inside(low, high)), dtype=torch.float64)
+        value = law.log_prob(safe.reshape(-1, *law.batch_shape, *law.event_shape)).detach().numpy().reshape(x.shape)
+        return np.where(inside, value, -math.inf)
+
+    result.logpdf = logpdf
+    try:
+        marks = (
+            law.icdf(torch.as_tensor(_LEVELS).reshape(-1, *[1] * len(law.batch_shape)))
+            .detach()
+            .double()
+            .numpy()
+            .ravel()
+        )
+    except NotImplementedError:
+        spread = _n(law.stddev)
+        marks = _n(law.mean) + (spread if np.isfinite(spread) else 1.0) * np.linspace(-12, 12, 97)
+    marks = marks[np.isfinite(marks) & (marks > low) & (marks < high)]
+    result.marks = np.unique(np.concatenate([marks, [end for end in (low, high) if math.isfinite(end)]]))
+    return result
+
+
+def _inside(low: float, high: float) -> float:
+    if math.isfinite(low) and math.isfinite(high):
+        return (low + high) / 2
+    return low + 1 if math.isfinite(low) else high - 1 if math.isfinite(high) else 0.0

@@ -1,0 +1,266 @@
+"""The two protocols. An `Estimator` estimates D(P‖Q) from samples; a `CriticEstimator` does so by an inner supremum.
+
+x ~ P, (..., n, d), is data or target; y ~ Q, (..., m, d), is model or reference; leading axes are a batch of problems.
+A subclass writes `compute`, the differentiable value of admitted tensors, and, where the block jackknife is not right for
+it, `infer`, the value with its uncertainty.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from scipy.stats import norm
+from torch import Tensor, nn
+
+from divergences._spec import Specified
+from estimators import fitting, intervals
+from estimators.constraints import Constraint
+from estimators.critics import default_critic
+from estimators.door import Samples, admit, admit_thoroughly
+from estimators.results import Bound, Estimate
+from estimators.space import Space
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Metrics = dict[str, Tensor]
+
+
+class Inference(NamedTuple):
+    """A value with its uncertainty, before it is dressed as an `Estimate`."""
+
+    value: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+    notes: tuple[str, ...] = ()
+    bound: Bound | None = None  # where it differs from the estimator's own
+
+
+class Estimator(Specified, nn.Module):
+    """Estimates D(P‖Q) from x ~ P and y ~ Q.
+
+    Constructors take choices, calls take data, results are returned. Arrays give floats or arrays, tensors give tensors.
+    """
+
+    divergence_name: str = ""
+    bound: Bound = "consistent"
+    minimum: int = 1  # points needed on each side
+
+    def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
+        """The estimate of D, (...,), differentiable in the points of ``s``. Samples are admitted already."""
+        raise NotImplementedError
+
+    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
+        """The value of one problem in float64 with its uncertainty; a block jackknife unless a subclass knows better."""
+        state = generator.get_state()
+
+        def value(part: Samples) -> float:
+            generator.set_state(state)  # common random numbers, so that blocks differ by their points alone
+            return float(self.compute(part, generator))
+
+        return Inference(*intervals.jackknife(value, s, confidence, generator.initial_seed()))
+
+    def value(
+        self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
+    ) -> Any:
+        """The estimate of D, (...,), differentiable in x and y where they are tensors."""
+        s = admit(x, y, x_weights, y_weights, minimum=self.minimum)
+        return same_kind(self.compute(s, generator), x, y)
+
+    def forward(
+        self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
+    ) -> Any:
+        """What a model minimises: `value`, unless the paper says otherwise."""
+        return self.value(x, y, x_weights, y_weights, generator=generator)
+
+    def estimate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        confidence: float = 0.95,
+        seed: int | None = None,
+        x_weights: Any = None,
+        y_weights: Any = None,
+        normalize: bool = False,
+        nan_policy: str = "raise",
+    ) -> Estimate:
+        """The value with its standard error, an interval or the reason why there is none, and what it bounds.
+
+        Raises:
+            ValueError: confidence outside (0, 1); samples refused at the door.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must lie in (0, 1): got {confidence}")
+        s = admit_thoroughly(
+            x, y, x_weights, y_weights, minimum=self.minimum, normalize=normalize, nan_policy=nan_policy
+        )
+        generator = torch.Generator().manual_seed(0 if seed is None else seed)
+        with torch.no_grad():
+            found = self.infer(s, confidence, generator)
+        return Estimate(
+            value=found.value,
+            stderr=found.stderr,
+            interval=found.interval,
+            bound=found.bound or self.bound,
+            divergence=self.divergence_name,
+            estimator=repr(self),
+            n=s.x.shape[-2],
+            m=s.y.shape[-2],
+            notes=s.notes + found.notes,
+            confidence=confidence,
+            seed=seed,
+        )
+
+    def sized(self, space: Space, generator: torch.Generator | None = None) -> Self:
+        """This estimator with whatever it lacks (a critic) built for ``space``; itself where nothing is missing."""
+        return self
+
+    def __repr__(self) -> str:
+        return Specified.__repr__(self)
+
+
+class CriticEstimator(Estimator):
+    """D as a supremum over a critic: `critic_loss` is what the critic minimises, `forward` what a model minimises.
+
+    The two are not each other's negative: see the non-saturating GAN. A critic estimator takes one problem. A subclass
+    writes `pieces`, the two sides of its objective, whose difference of means is the value.
+    """
+
+    bound: Bound = "lower"
+    upper: float = float("inf")  # the largest value that D can take
+    critic_scale: float = 1.0  # the critic maximises this many times the value
+    critic: nn.Module | None
+    constraint: Constraint | None  # None is the estimator's own default
+    default_constraint: Constraint = Constraint()
+    fitted: bool = False
+
+    @property
+    def constrained(self) -> Constraint:
+        """The constraint in force."""
+        return self.default_constraint if self.constraint is None else self.constraint
+
+    def pieces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """a(x), (n,), and b(y), (m,): the objective is E_P a − E_Q b."""
+        raise NotImplementedError
+
+    def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
+        """E_P a − E_Q b for the critic as it stands."""
+        if self.critic is None:
+            raise ValueError(f"{type(self).__name__} has no critic yet: call fit(x, y), estimate(x, y) or sized(space)")
+        if s.x.ndim > 2 or s.y.ndim > 2:
+            raise ValueError(
+                f"a critic estimator takes one problem, (n, d) and (m, d): got {tuple(s.x.shape)}, {tuple(s.y.shape)}"
+            )
+        a, b = self.pieces(s.x, s.y)
+        return mean(a, s.x_weights) - mean(b, s.y_weights)
+
+    def critic_loss(self, x: Any, y: Any, *, generator: torch.Generator | None = None) -> tuple[Tensor, Metrics]:
+        """What the critic minimises, penalties included, and the metrics to log."""
+        s = admit(x, y)
+        value = self.compute(s, generator)
+        assert self.critic is not None  # compute has refused a missing critic
+        penalty = self.constrained.penalty(self.critic, s.x, s.y, generator)
+        if penalty is None:
+            return -self.critic_scale * value, {"value": value.detach()}
+        return penalty - self.critic_scale * value, {"value": value.detach(), "penalty": penalty.detach()}
+
+    def update_(self, metrics: Metrics) -> None:
+        """What follows a critic step: clipping, a controller's move. Often nothing."""
+        if self.critic is not None:
+            self.constrained.update_(self.critic)
+
+    def sized(self, space: Space, generator: torch.Generator | None = None) -> Self:
+        """A copy whose critic is built for ``space`` (and wrapped by its constraint) if it had none."""
+        built = copy.deepcopy(self)
+        if built.critic is None:
+            built.critic = default_critic(space, generator)
+        built.critic = built.constrained.wrap(built.critic)
+        return built
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        steps: int = 2000,
+        batch: int = 256,
+        lr: float = 1e-3,
+        patience: int = 10,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Self:
+        """Train the critic on four fifths of x and y; the weights kept are the best on the last fifth.
+
+        Stops early when the held-out objective has not risen for ``patience`` checks, fifty steps apart.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        s = admit_thoroughly(x, y, minimum=5)
+        fitted = self if self.critic is not None else self.sized(Space.of(torch.cat([s.x, s.y])), generator)
+        fitting.fit_critic(
+            fitted, s.x, s.y, steps=steps, batch=batch, lr=lr, patience=patience, generator=generator, progress=progress
+        )
+        self.critic, self.fitted = fitted.critic, True
+        return self
+
+    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
+        """The objective on points that the critic has not seen, with a one-sided limit: D lies above it.
+
+        A critic that `fit` trained is evaluated on all of ``s``, which must then be new data. Otherwise a copy is trained
+        on two thirds of ``s`` and evaluated on the last third.
+        """
+        notes: tuple[str, ...] = ()
+        if self.fitted:
+            evaluated, test = self, s
+            notes += ("the critic was fitted before: the value holds for data that fit has not seen",)
+        else:
+            if s.x_weights is not None or s.y_weights is not None:
+                raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")
+            seen, test = fitting.split(s.x, s.y, 2 / 3, generator)
+            evaluated = copy.deepcopy(self)
+            with torch.enable_grad():
+                evaluated.fit(seen.x, seen.y, seed=int(torch.randint(2**31, (), generator=generator)))
+            notes += (
+                f"critic trained on {len(seen.x)} + {len(seen.y)} points, evaluated on the other "
+                f"{len(test.x)} + {len(test.y)}",
+            )
+        a, b = evaluated.pieces(test.x, test.y)
+        value = float(mean(a, test.x_weights) - mean(b, test.y_weights))
+        stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
+        return evaluated.bounded(value, stderr, confidence, notes, test, b)
+
+    def bounded(
+        self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples, b: Tensor
+    ) -> Inference:
+        """The value as a lower bound: the interval runs from the one-sided normal limit to the largest value of D."""
+        effective = float(b.abs().sum() ** 2 / b.square().sum().clamp_min(1e-300)) / len(b)
+        if effective < 0.1:
+            notes += (f"few points carry E_Q: an effective share of {effective:.2g}, so the limit is optimistic",)
+            return Inference(value, stderr, None, notes)
+        low = value - float(norm.ppf(confidence)) * stderr
+        notes += (f"a lower bound on D with a one-sided {100 * confidence:g}% limit",)
+        return Inference(value, stderr, (low, self.upper), notes)
+
+
+def mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over the last axis, weighted where weights (summing to 1) are given."""
+    return values.mean(-1) if weights is None else (weights * values).sum(-1)
+
+
+def variance_of_mean(values: Tensor, weights: Tensor | None) -> float:
+    """The variance of `mean` for independent values."""
+    values = values.double()
+    if weights is None:
+        return float(values.var()) / len(values)
+    return float((weights.square() * (values - mean(values, weights)).square()).sum())
+
+
+def same_kind(result: Tensor, *inputs: Any) -> Any:
+    """``result`` as the kind of ``inputs``: a tensor if any is one, else a float or a numpy array."""
+    if any(isinstance(v, Tensor) for v in inputs):
+        return result
+    return result.item() if result.ndim == 0 else result.detach().numpy()
+

@@ -1,0 +1,297 @@
+"""The command `divergences`: compare two data sets, estimate one divergence, test equality, list what there is."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_FILES = "a .csv, .tsv, .parquet, .npy or .npz file, or a folder of images"
+_STATISTICS = ("auto", "mmd", "energy_distance", "sliced_wasserstein", "sinkhorn", "c2st", "kolmogorov_smirnov")
+_EXPECTED = (
+    ValueError,
+    TypeError,
+    OSError,
+    NotImplementedError,
+    ImportError,
+    MemoryError,
+    ArithmeticError,
+    RuntimeError,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 ok, 1 a difference found where asked to say so, 2 an error.
+
+    Example:
+        >>> main(["compare", "missing.csv", "also_missing.csv"])
+        2
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # --help, or a usage error that was already printed
+        return int(stop.code or 0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an answer carries its own notes
+            status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough; Python must not fail again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _EXPECTED as error:
+        print(f"divergences: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"divergences: error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="divergences",
+        description="Compare two samples: do they differ, how much, where, and can that be trusted?",
+        epilog="examples:\n"
+        "  divergences compare reference.csv current.csv --html report.html\n"
+        "  divergences estimate kl reference.npy current.npy --method knn\n"
+        "  divergences test reference.parquet current.parquet --statistic mmd\n"
+        "  divergences list",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="{compare,estimate,test,list}", required=True)
+
+    compare = _command(
+        commands,
+        "compare",
+        _compare,
+        "column by column and jointly, with effects, p-values and a report",
+        "A column differs if its adjusted p-value is at most --alpha and its effect at least --min-effect.\n\n"
+        "examples:\n"
+        "  divergences compare reference.csv current.csv\n"
+        "  divergences compare ref.parquet cur.parquet --html report.html --seed 1\n"
+        "  divergences compare ref.csv cur.csv --columns age,income --fail-on-difference",
+    )
+    _sides(compare)
+    compare.add_argument("--html", metavar="OUT", help="write the report, one self-contained page, to this file")
+    compare.add_argument(
+        "--columns", metavar="A,B", type=_names, help='only these columns; "a,b" in quotes is one name'
+    )
+    compare.add_argument(
+        "--categorical", metavar="A,B", type=_names, default=[], help="columns of labels, even if numbers"
+    )
+    compare.add_argument(
+        "--na", metavar="TEXTS", type=_names, help="texts that mean missing (default: empty, NA, NaN, null)"
+    )
+    compare.add_argument("--permutations", metavar="N", type=int, default=999, help="for each test (default 999)")
+    compare.add_argument("--alpha", metavar="A", type=float, default=0.05, help="level of the tests (default 0.05)")
+    compare.add_argument(
+        "--min-effect", metavar="E", type=float, default=0.05, help="smallest effect that counts (default 0.05)"
+    )
+    compare.add_argument(
+        "--fail-on-difference",
+        action="store_true",
+        help="exit with status 1 if a column differs, is on one side only, or the joint test rejects",
+    )
+    _common(compare)
+
+    estimate = _command(
+        commands,
+        "estimate",
+        _estimate,
+        "one divergence D(P‖Q), P the reference and Q the current data",
+        "examples:\n"
+        "  divergences estimate kl reference.npy current.npy --method knn\n"
+        "  divergences estimate sinkhorn reference.csv current.csv --json",
+    )
+    estimate.add_argument("name", metavar="NAME", help="the divergence; see `divergences list`")
+    _sides(estimate)
+    estimate.add_argument("--method", metavar="M", default="auto", help="how to estimate it (default auto)")
+    _common(estimate)
+
+    test = _command(
+        commands,
+        "test",
+        _test,
+        "a permutation test of P = Q, all columns together",
+        "examples:\n"
+        "  divergences test reference.csv current.csv\n"
+        "  divergences test reference.npy current.npy --statistic mmd --seed 1",
+    )
+    _sides(test)
+    test.add_argument("--statistic", metavar="S", default="auto", help=f"{', '.join(_STATISTICS)} (default auto)")
+    test.add_argument("--permutations", metavar="N", type=int, default=999, help="number of permutations (default 999)")
+    _common(test)
+
+    names = _command(
+        commands, "list", _list, "the names of divergences and statistics", "example:\n  divergences list --json"
+    )
+    names.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, summary: str, epilog: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _sides(command: argparse.ArgumentParser) -> None:
+    command.add_argument("reference", metavar="REF", help=f"the reference, P: {_FILES}")
+    command.add_argument("current", metavar="CUR", help="the current data, Q, in any of these forms")
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="all randomness comes from it (default 0)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _names(text: str) -> list[str]:
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from estimators.compare import compare
+    from estimators.tables import NA_VALUES
+
+    found = compare(
+        arguments.reference,
+        arguments.current,
+        seed=arguments.seed,
+        alpha=arguments.alpha,
+        min_effect=arguments.min_effect,
+        permutations=arguments.permutations,
+        columns=arguments.columns,
+        categorical=arguments.categorical,
+        na_values=NA_VALUES if arguments.na is None else arguments.na,
+    )
+    if arguments.html:
+        found.to_html(arguments.html, command=_repeat(arguments))
+    if arguments.json:
+        print(found.to_json())
+    else:
+        print(found)
+        print()
+        for row in found.joint:
+            print(_joint_line(row))
+        if arguments.html:
+            print(f"\nreport: {arguments.html}")
+    return 1 if arguments.fail_on_difference and found.difference_found else 0
+
+
+def _repeat(arguments: argparse.Namespace) -> str:
+    """The command line that makes the comparison again."""
+    words = ["divergences", "compare", arguments.reference, arguments.current, "--html", arguments.html]
+    words += ["--seed", str(arguments.seed), "--permutations", str(arguments.permutations)]
+    words += ["--alpha", f"{arguments.alpha:g}", "--min-effect", f"{arguments.min_effect:g}"]
+    for option, names in (
+        ("--columns", arguments.columns),
+        ("--categorical", arguments.categorical),
+        ("--na", arguments.na),
+    ):
+        if names:
+            words += [option, ",".join(f'"{name}"' if "," in name else name for name in names)]
+    return shlex.join(words)
+
+
+def _joint_line(row: dict[str, Any]) -> str:
+    if row["error"] is not None:
+        return f"{row['metric']}: not computed ({row['error']})"
+    parts = [f"{row['metric']} = {row['statistic']:.4g}"]
+    if row["interval"] is not None:
+        parts.append("interval [{:.4g}, {:.4g}]".format(*row["interval"]))
+    if row["p"] is not None:
+        parts.append(f"p = {row['p']:.3g}")
+    return ", ".join(parts) + (f" ({row['unit']})" if row["unit"] else "")
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    from estimators import registry
+
+    x, y = _matrices(arguments)
+    found = registry.estimate(x, y, arguments.name, method=arguments.method, seed=arguments.seed)
+    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
+    return 0
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from estimators.two_sample import two_sample_test
+
+    x, y = _matrices(arguments)
+    found = two_sample_test(
+        x, y, statistic=arguments.statistic, permutations=arguments.permutations, seed=arguments.seed
+    )
+    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
+    return 0
+
+
+def _matrices(arguments: argparse.Namespace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both sides as matrices whose columns are the same, in the order of the reference."""
+    from estimators.tables import listed, read
+
+    a, b = read(arguments.reference, "the reference"), read(arguments.current, "the current data")
+    for here, there in ((a, b), (b, a)):
+        alone = [name for name in here.columns if name not in there.columns]
+        if alone:
+            raise ValueError(
+                f"both sides must have the same columns: {here.source} has {len(here.columns)} and {there.source} has "
+                f"{len(there.columns)}; only in {here.source}: {listed(alone, 3)}"
+            )
+    return a.matrix(), b.select(list(a.columns)).matrix()
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    import divergences
+    from estimators import registry
+
+    found = {
+        "estimate": list(registry.names()),
+        "exact": list(divergences.names()),
+        "test": list(_STATISTICS),
+    }
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    titles = {
+        "estimate": "divergences that can be estimated from samples",
+        "exact": "divergences with exact values, some with parameters",
+        "test": "statistics of `divergences test`",
+    }
+    for key, title in titles.items():
+        print(f"{title}:\n  " + "\n  ".join(found[key]))
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""`Comparison`: the answer of `compare`, as rows, plain language, JSON, a data frame, a figure or a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA = "divergence-toolkit/comparison/1"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two data sets compared: P, the reference, and Q, the current data.
+
+    Attributes:
+        table: one row a column, those that differ first, largest effect first.
+        joint: one row a statistic of all columns together, the two-sample test first.
+        pairs: rows for pairs of columns.
+        summary: the reading in plain language.
+        seed, alpha, min_effect, permutations: how it was computed.
+        sources, sizes: what was compared, and the rows of each side.
+    """
+
+    table: list[dict[str, Any]]
+    joint: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    summary: str
+    seed: int
+    alpha: float
+    min_effect: float
+    permutations: int
+    sources: tuple[str, str] = ("x", "y")
+    sizes: tuple[int, int] = (0, 0)
+    grid: tuple[int, int] | None = field(default=None, repr=False)
+    cells: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict, repr=False)
+    null: tuple[float, tuple[float, ...]] | None = field(default=None, repr=False)
+
+    @property
+    def difference_found(self) -> bool:
+        """Whether a column differs or is on one side only, or the joint test rejects at ``alpha``.
+
+        The columns and the joint test are two families at level ``alpha`` each: where nothing differs, this is true
+        with probability at most 2·alpha.
+        """
+        columns = any(row["decision"] == "differs" or row["decision"].startswith("only in") for row in self.table)
+        return columns or any(row["p"] is not None and row["p"] <= self.alpha for row in self.joint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON types; a non-finite number becomes its name ("inf", "nan")."""
+        found = {
+            "schema": SCHEMA,
+            "version": version(),
+            "seed": self.seed,
+            "rows": self.table,
+            "joint": self.joint,
+            "pairs": self.pairs,
+            "summary": self.summary,
+        }
+        return {name: plain(value) for name, value in found.items()}
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """`to_dict` as JSON text, also written to ``path`` if given."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        if path is not None:
+            write_atomically(path, text + "\n")
+        return text
+
+    def to_frame(self) -> Any:
+        """The table as a pandas data frame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError(
+                'to_frame needs pandas: install it with `pip install "divergence-toolkit[tables]"`'
+            ) from None
+        return pandas.DataFrame(self.table)
+
+    def to_html(self, path: str | os.PathLike[str], command: str | None = None) -> None:
+        """Write the report, one self-contained page, to ``path``; ``command`` is the line that reproduces it.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from estimators.report.comparison import page
+
+        page(self, command).write(path)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The largest effects with their intervals, on ``ax`` or a new figure.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from estimators.report import figures
+
+        return figures.effects(self.table, min_effect=self.min_effect, ax=ax)
+
+    def __repr__(self) -> str:
+        head = ("column", "kind", "metric", "statistic", "effect", "p_adjusted", "decision")
+        shown = self.table[:20]
+        lines = [[_cell(row[name]) for name in head] for row in shown]
+        widths = [min(28, max(len(line[i]) for line in [list(head), *lines])) for i in range(len(head))]
+
+        def text(cells: list[str]) -> str:
+            return "  ".join(cell[:w].ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip()
+
+        more = [f"… and {len(self.table) - len(shown)} more columns"] if len(self.table) > len(shown) else []
+        return "\n".join([self.summary, "", text(list(head)), *map(text, lines), *more])
+
+
+def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: float) -> str:
+    """The comparison in plain language."""
+    differ = [row for row in rows if row["decision"] == "differs"]
+    compared = [row for row in rows if row["p"] is not None]
+    noun = "column" if len(compared) == 1 else "columns"
+    said = []
+    if differ:
+        verb = "differs" if len(differ) == 1 else "differ"
+        said.append(
+            f"{len(differ)} of {len(compared)} {noun} {verb}; the largest difference is in {_about(differ[0])}."
+        )
+    elif compared:
+        said.append(f"No difference was found in {len(compared)} {noun}.")
+    else:
+        said.append("No column could be compared.")
+    if len(joint) and joint[0]["p"] is not None:
+        p = joint[0]["p"]
+        said.append(f"Jointly p = {p:.2g} (permutation test of all columns together).")
+        if p <= alpha and not differ:
+            said.append(
+                "The two data sets differ as a whole: in how columns depend on each other, or in many small ways."
+            )
+        elif p > alpha and differ:
+            said.append(
+                "The joint test looks at all columns at once and does not see it: few columns carry the difference."
+            )
+    elif joint:
+        said.append(f"There is no joint test: {joint[0]['error']}.")
+    for side in ("reference", "current"):
+        alone = [row["column"] for row in rows if row["decision"] == f"only in the {side}"]
+        if alone:
+            where = "reference" if side == "reference" else "current data"
+            said.append(f"{_count(len(alone), 'column is', 'columns are')} only in the {where}: {_some(alone)}.")
+    wrong = [row["column"] for row in rows if row["error"]]
+    if wrong:
+        said.append(f"{_count(len(wrong), 'column', 'columns')} could not be compared: {_some(wrong)}.")
+    return " ".join(said)
+
+
+def version() -> str:
+    """The version of this library."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("divergence-toolkit")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` so that a reader finds all of it or what was there before."""
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes a private file; the answer is as readable as any other
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON types: tuples as lists, numpy numbers as numbers, a non-finite number as its name.
+
+    Example:
+        >>> plain({"interval": (np.float64(0.5), float("inf"))})
+        {'interval': [0.5, 'inf']}
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return repr(value)
+    return value
+
+
+def _about(row: dict[str, Any]) -> str:
+    unit = "" if row["unit"].startswith("1 ") else f" {row['unit']}"
+    effect = "" if row["metric"] == "total variation" else f", {row['effect']:.2g} standard deviations"
+    value = f"{row['metric']} {row['statistic']:.3g}{unit}{effect}"
+    return f"{row['column']!r} ({value}, adjusted p = {row['p_adjusted']:.2g})"
+
+
+def _count(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    return ", ".join(map(repr, names[:limit])) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

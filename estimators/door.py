@@ -1,0 +1,153 @@
+"""The one door for samples: what comes in is checked once here and trusted inside.
+
+`admit` looks at metadata only (type, shape, dtype, device), so that a training step never waits for a GPU;
+`admit_thoroughly` also looks at the numbers (finiteness, weights) and is used by `estimate`, the tests and `compare`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Samples(NamedTuple):
+    """Admitted samples: x ~ P (..., n, d), y ~ Q (..., m, d), weights (..., n), (..., m) or None, and notes."""
+
+    x: Tensor
+    y: Tensor
+    x_weights: Tensor | None
+    y_weights: Tensor | None
+    notes: tuple[str, ...] = ()
+
+
+def admit(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, minimum: int = 1) -> Samples:
+    """Tensors of one dtype and device from ``x`` and ``y``, arrays or tensors of shapes (..., n, d) and (..., m, d).
+
+    Raises:
+        TypeError: an argument is not numeric.
+        ValueError: an argument has too few axes or points, or the two do not fit each other.
+    """
+    a, b = tensor(x, "x"), tensor(y, "y")
+    for name, t in (("x", a), ("y", b)):
+        if t.ndim < 2:
+            hint = f"; for one-dimensional samples pass {name}[:, None]" if t.ndim == 1 else ""
+            raise ValueError(f"{name} must have at least two axes, (..., n, d): got shape {tuple(t.shape)}{hint}")
+        if t.shape[-2] < minimum:
+            raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got shape {tuple(t.shape)}")
+        if t.shape[-1] == 0:
+            raise ValueError(f"{name} has points without coordinates: got shape {tuple(t.shape)}")
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"x and y must share their last axis: got {tuple(a.shape)} and {tuple(b.shape)}")
+    try:
+        torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except RuntimeError:
+        raise ValueError(f"the leading axes of x and y do not broadcast: {tuple(a.shape)} and {tuple(b.shape)}") from None
+    if a.device != b.device:
+        raise ValueError(f"x and y must be on one device: got {a.device} and {b.device}")
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    if dtype in (torch.float16, torch.bfloat16):
+        dtype = torch.float32  # half precision accumulates in single
+    a, b = a.to(dtype), b.to(dtype)
+    return Samples(a, b, _weights(x_weights, "x_weights", a), _weights(y_weights, "y_weights", b))
+
+
+def admit_thoroughly(
+    x: Any,
+    y: Any,
+    x_weights: Any = None,
+    y_weights: Any = None,
+    *,
+    minimum: int = 1,
+    normalize: bool = False,
+    nan_policy: str = "raise",
+) -> Samples:
+    """`admit`, then one problem in float64 whose numbers are finite and whose weights sum to 1.
+
+    ``nan_policy="omit"`` drops the rows with a NaN and says how many; ``normalize=True`` divides weights by their sum.
+
+    Raises:
+        ValueError: as `admit`; non-finite data; negative weights or weights that do not sum to 1; extra axes.
+    """
+    if nan_policy not in ("raise", "omit"):
+        raise ValueError(f'nan_policy must be "raise" or "omit": got {nan_policy!r}')
+    samples = admit(x, y, x_weights, y_weights, minimum=1)
+    notes: list[str] = []
+    half = [str(v.dtype).removeprefix("torch.") for v in (x, y) if getattr(v, "dtype", None) in _HALF]
+    if half:
+        notes.append(f"{half[0]} input was computed in float64")
+    if samples.x.ndim > 2 or samples.y.ndim > 2:
+        raise ValueError(
+            f"an estimate takes one problem, (n, d) and (m, d): got {tuple(samples.x.shape)} and {tuple(samples.y.shape)}; "
+            "call `value` for a batch, or loop over it"
+        )
+    sides = []
+    for name, points, weights in (("x", samples.x, samples.x_weights), ("y", samples.y, samples.y_weights)):
+        points = points.detach().double()
+        weights = None if weights is None else check_weights(weights.detach().double(), f"{name}_weights", normalize)
+        bad = torch.isnan(points).any(-1)
+        if nan_policy == "omit" and bool(bad.any()):
+            notes.append(f"{int(bad.sum())} of {len(points)} rows of {name} were dropped for NaN")
+            points = points[~bad]
+            weights = None if weights is None else weights[~bad] / weights[~bad].sum()
+        check_finite(points, name)
+        if len(points) < minimum:
+            raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got {len(points)}")
+        sides.append((points, weights))
+    (a, wa), (b, wb) = sides
+    return Samples(a, b, wa, wb, tuple(notes))
+
+
+_HALF = (torch.float16, torch.bfloat16, np.dtype("float16"))
+
+
+def tensor(value: Any, name: str) -> Tensor:
+    """``value`` as a floating-point tensor; integers and booleans become float64 (numpy) or the default dtype (torch)."""
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise TypeError(f"{name} must be real: got a tensor of {value.dtype}")
+        return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{name} must be an array of numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of numbers: got {type(value).__name__} of dtype {array.dtype}")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def check_finite(points: Tensor, name: str) -> None:
+    """Raise ValueError naming ``name``, how many values are not finite, and the first row that has one."""
+    bad = ~torch.isfinite(points)
+    if bool(bad.any()):
+        kind = "NaN" if bool(torch.isnan(points).any()) else "infinite"
+        row = int(bad.any(-1).nonzero()[0])
+        raise ValueError(f"{name} has {int(bad.sum())} {kind} or non-finite value(s), the first in row {row}")
+
+
+def check_weights(weights: Tensor, name: str, normalize: bool = False) -> Tensor:
+    """Weights that are finite, not negative, and sum to 1 (or are made to, when ``normalize``)."""
+    if not bool(torch.isfinite(weights).all()):
+        raise ValueError(f"{name} must be finite: got {int((~torch.isfinite(weights)).sum())} non-finite value(s)")
+    if bool((weights < 0).any()):
+        raise ValueError(f"{name} must not be negative: got {float(weights.min()):g}")
+    total = float(weights.sum())
+    if normalize and total > 0:
+        return weights / total
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"{name} must sum to 1: the sum is {total:g}; pass normalize=True to divide by it")
+    return weights
+
+
+def _weights(value: Any, name: str, points: Tensor) -> Tensor | None:
+    if value is None:
+        return None
+    weights = tensor(value, name).to(points)
+    if weights.shape[-1:] != points.shape[-2:-1]:
+        raise ValueError(f"{name} must have one weight a point, (..., {points.shape[-2]}): got {tuple(weights.shape)}")
+    return weights

@@ -1,0 +1,69 @@
+"""Splits, and the loop that trains a critic for estimation alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from estimators.door import Samples
+
+if TYPE_CHECKING:
+    from estimators.base import CriticEstimator
+
+
+def split(x: Tensor, y: Tensor, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
+    """Two disjoint random parts of both samples; the first has ``share`` of the points, and each has one at least."""
+    parts = []
+    for points in (x, y):
+        order = torch.randperm(len(points), generator=generator)
+        cut = min(max(round(share * len(points)), 1), len(points) - 1)
+        parts.append((points[order[:cut]], points[order[cut:]]))
+    (x1, x2), (y1, y2) = parts
+    return Samples(x1, y1, None, None), Samples(x2, y2, None, None)
+
+
+def fit_critic(
+    estimator: CriticEstimator,
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    patience: int,
+    generator: torch.Generator,
+    progress: bool,
+    check_every: int = 50,
+) -> None:
+    """Minimise ``critic_loss`` by Adam; keep the weights that had the highest objective on a held-out fifth."""
+    train, held_out = split(x, y, 0.8, generator)
+    critic = estimator.critic
+    assert critic is not None  # sized by the caller
+    optimizer = torch.optim.Adam(critic.parameters(), lr=lr, betas=(0.5, 0.9))
+    best, kept, stale = -float("inf"), copy.deepcopy(critic.state_dict()), 0
+    bar = tqdm(range(steps), desc=f"fit {type(estimator).__name__}", delay=2, leave=False, disable=not progress)
+    for step in bar:
+        rows = [torch.randint(len(side), (min(batch, len(side)),), generator=generator) for side in (train.x, train.y)]
+        loss, metrics = estimator.critic_loss(train.x[rows[0]], train.y[rows[1]], generator=generator)
+        if not bool(torch.isfinite(loss)):
+            break  # the weights kept are those of the last finite check
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        estimator.update_(metrics)
+        if (step + 1) % check_every == 0:
+            with torch.no_grad():
+                value = float(estimator.compute(held_out, generator))
+            bar.set_postfix(value=f"{value:.4g}")
+            if value > best:
+                best, kept, stale = value, copy.deepcopy(critic.state_dict()), 0
+            else:
+                stale += 1
+                if stale >= patience:
+                    break
+    critic.load_state_dict(kept)
+    critic.requires_grad_(True)

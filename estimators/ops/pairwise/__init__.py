@@ -1,0 +1,78 @@
+"""Sums of k(x_i, y_j) over pairs of points, without the (n, m) matrix in memory.
+
+The kernel is any callable ``k(x, y) -> (..., n, m)``. Rows are taken in tiles, so that memory is O((n + m)·d) plus one
+tile; where a gradient is wanted each tile is computed again in the backward pass. Sums run in the dtype of the points,
+the totals over tiles with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+TILE = 2**22  # kernel values held at once: 32 MB in float64
+
+
+def row_sums(
+    kernel: Kernel,
+    x: Tensor,
+    y: Tensor,
+    y_weights: Tensor | None = None,
+    *,
+    exclude_self: bool = False,
+    tile: int = TILE,
+) -> Tensor:
+    """Σ_j w_j k(x_i, y_j), (..., n), with w = 1 where no weights are given.
+
+    ``exclude_self`` leaves out the pairs i = j, for y the same points as x. Twice differentiable in x, y and the
+    weights where the kernel is.
+    """
+
+    def part(rows: Tensor, y: Tensor, start: int) -> Tensor:
+        K = _without_self(kernel(rows, y), start) if exclude_self else kernel(rows, y)
+        return K.sum(-1) if y_weights is None else (K @ y_weights.unsqueeze(-1)).squeeze(-1)
+
+    pieces = list(_tiles(x, y, tile))
+    if len(pieces) == 1:
+        return part(x, y, 0)
+    if torch.is_grad_enabled():
+        found = [
+            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False) for start, rows in pieces
+        ]
+    else:
+        found = [part(rows, y, start) for start, rows in pieces]
+    return torch.cat(found, -1)
+
+
+def row_moments(
+    kernel: Kernel, x: Tensor, y: Tensor, *, exclude_self: bool = False, tile: int = TILE
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ_j k(x_i, y_j), (..., n), Σ_i k(x_i, y_j), (..., m), and Σ_ij k(x_i, y_j)², (...,), in one pass."""
+    rows, columns, squares = [], [], []
+    for start, points in _tiles(x, y, tile):
+        K = _without_self(kernel(points, y), start) if exclude_self else kernel(points, y)
+        rows.append(K.sum(-1))
+        columns.append(K.sum(-2))
+        squares.append(K.square().sum((-2, -1)))
+    return torch.cat(rows, -1), torch.stack(columns).sum(0), torch.stack(squares).sum(0)
+
+
+def _tiles(x: Tensor, y: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
+    """Rows of x with the index of the first, few enough that a tile has at most ``tile`` kernel values."""
+    n, m = x.shape[-2], y.shape[-2]
+    batch = max(x[..., 0, 0].numel(), y[..., 0, 0].numel())
+    size = max(1, tile // max(1, batch * m))
+    for start in range(0, n, size):
+        yield start, x[..., start : start + size, :]
+
+
+def _without_self(K: Tensor, start: int) -> Tensor:
+    """K with zeros where row i is column i, the first row being ``start``."""
+    n, m = K.shape[-2:]
+    own = torch.arange(start, start + n, device=K.device)[:, None] == torch.arange(m, device=K.device)
+    return K.masked_fill(own, 0.0)

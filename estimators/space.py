@@ -1,0 +1,66 @@
+"""`Space`: the shape that points had before they were flattened, and the scale of their values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Space:
+    """Points of one shape, seen flat by estimators and in their own shape by networks.
+
+    ``low`` and ``high`` are set where every coordinate is bounded by nature (pixels); otherwise ``center`` and ``scale``,
+    one number a coordinate, say where the data lie, so that a network can work in standard units.
+
+    Example:
+        >>> Space((1, 8, 8), 0.0, 1.0).dim
+        64
+    """
+
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+    center: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a flat point."""
+        return math.prod(self.shape)
+
+    def flat(self, points: Tensor) -> Tensor:
+        """(n, *shape) as (n, dim).
+
+        Raises:
+            ValueError: the points are not of this space.
+        """
+        if tuple(points.shape[1:]) != self.shape:
+            raise ValueError(f"data must have points of shape {self.shape}: got an array of shape {tuple(points.shape)}")
+        return points.reshape(len(points), self.dim)
+
+    def natural(self, points: Tensor) -> Tensor:
+        """(n, dim) as (n, *shape)."""
+        return points.reshape(len(points), *self.shape)
+
+    @classmethod
+    def of(cls, points: Tensor, low: float | None = None, high: float | None = None) -> Space:
+        """The space of ``points``, (n, *shape); its center and scale are theirs unless the values are bounded."""
+        if low is not None:
+            return cls(tuple(points.shape[1:]), low, high)
+        flat = points.reshape(len(points), -1).double()
+        scale = flat.std(0) if len(flat) > 1 else flat.new_ones(flat.shape[1])
+        scale = scale.where(scale > 0, scale.new_ones(()))  # a constant coordinate keeps its unit
+        return cls(tuple(points.shape[1:]), None, None, tuple(flat.mean(0).tolist()), tuple(scale.tolist()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Space:
+        """The space that `to_dict` wrote."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})

@@ -1,0 +1,124 @@
+"""The console script ``gan-zoo``: names, train, resume, sample."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from estimators.console import Parser, run
+
+_EXAMPLES = """examples:
+  gan-zoo names
+  gan-zoo train generator --data images.npy --divergence sinkhorn --steps 2000 --out runs/a
+  gan-zoo resume runs/a
+  gan-zoo sample runs/a -n 64 --out samples.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, or 2 with one line on standard error, or 130 when interrupted."""
+    return run(_parser(), argv)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="gan-zoo",
+        description="Train a generator or an auto-encoder with a divergence of your choice, and sample from it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="names | train | resume | sample")
+
+    names = commands.add_parser("names", help="list the variants and the divergences")
+    names.add_argument("--json", action="store_true", help="print JSON")
+    names.set_defaults(run=_names)
+
+    train = commands.add_parser("train", help="train a variant on data", epilog=_EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    train.add_argument("name", metavar="NAME", help="a variant; `gan-zoo names` lists them")
+    train.add_argument("--data", required=True, help=".npy or .npz file, or a folder of images")
+    train.add_argument("--divergence", help="what is minimised, for the variants that let you choose")
+    train.add_argument("--steps", type=int, default=2000, help="generator steps (default 2000)")
+    train.add_argument("--batch", type=int, help="points a minibatch (default: the variant's)")
+    train.add_argument("--lr", type=float, help="learning rate (default: the variant's)")
+    train.add_argument("--latent", type=int, help="latent coordinates (default: the variant's)")
+    train.add_argument("--seed", type=int, default=0, help="of weights, minibatches and noise (default 0)")
+    train.add_argument("--out", default="runs/latest", help="folder of the checkpoint (default runs/latest)")
+    train.add_argument("--json", action="store_true", help="print the last row of the history as JSON")
+    train.set_defaults(run=_train)
+
+    resume = commands.add_parser("resume", help="continue an interrupted training to its last step")
+    resume.add_argument("dir", metavar="DIR", help="the folder given to train --out")
+    resume.add_argument("--data", help="the data, where the training did not have a path or it has moved")
+    resume.add_argument("--json", action="store_true", help="print the last row of the history as JSON")
+    resume.set_defaults(run=_resume)
+
+    sample = commands.add_parser("sample", help="sample from a trained model; the data are not needed")
+    sample.add_argument("dir", metavar="DIR", help="the folder given to train --out")
+    sample.add_argument("-n", type=int, default=64, help="how many (default 64)")
+    sample.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
+    sample.add_argument("--out", required=True, help="a .npy file, or .png for a grid of images")
+    sample.set_defaults(run=_sample)
+    return parser
+
+
+def _names(options: argparse.Namespace) -> int:
+    import estimators as est
+    import gan_zoo as zoo
+
+    if options.json:
+        print(json.dumps({"variants": zoo.names(), "divergences": est.names()}))
+        return 0
+    print("variants:    " + " ".join(zoo.names()))
+    print("divergences: " + " ".join(est.names()))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    import gan_zoo as zoo
+
+    chosen = {name: getattr(options, name) for name in ("divergence", "batch", "lr", "latent")}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    game = zoo.build(options.name, like=options.data, seed=options.seed, **given)
+    history = zoo.train(game, options.data, steps=options.steps, seed=options.seed, out=options.out)
+    return _report(history, options.out, options.json)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    import gan_zoo as zoo
+
+    _, history = zoo.resume(options.dir, options.data)
+    return _report(history, options.dir, options.json)
+
+
+def _report(history: Any, out: str, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"out": out, **history.rows[-1]}))
+    else:
+        print(f"{history!r}\ncheckpoint in {out}; sample with: gan-zoo sample {out} -n 64 --out samples.npy")
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    import gan_zoo as zoo
+    from gan_zoo.pictures import grid
+
+    out = Path(options.out)
+    if out.suffix not in (".npy", ".png"):
+        raise ValueError(f"--out must end in .npy or .png: got {options.out!r}")
+    samples = zoo.load(options.dir).sample(options.n, seed=options.seed).numpy()
+    fresh = out.with_name(out.name + ".new")
+    with open(fresh, "wb") as file:
+        if out.suffix == ".npy":
+            np.save(file, samples)
+        else:
+            grid(samples).savefig(file, format="png", dpi=150)
+    os.replace(fresh, out)
+    print(f"{len(samples)} samples of shape {samples.shape[1:]} in {out}")
+    return 0

@@ -1,0 +1,1 @@
+"""Networks by kind, sized from the space of the data."""

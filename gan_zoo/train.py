@@ -1,0 +1,284 @@
+"""The one training loop. Fabric gives launch, device, precision and optimizers; gradients are taken by the game.
+
+All randomness of a step comes from (seed, draw counter, rank) and minibatch i is a function of (seed, i). So a checkpoint
+needs no random state, and a training that was killed resumes as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gan_zoo import checkpoint
+from gan_zoo.data import Minibatches, mix, streams
+from gan_zoo.game import Draw, Game, Phase, Stage
+from gan_zoo.history import History
+
+
+def train(
+    game: Game,
+    data: Any,
+    *,
+    steps: int = 2000,
+    seed: int = 0,
+    out: str | Path | None = None,
+    batch: int | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int = 20,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    precision: Any = "32-true",
+    progress: bool = True,
+) -> History:
+    """Train ``game`` in place and return the history of its terms.
+
+    Args:
+        game: made by `build`.
+        data: what the game was built ``like``; or a mapping of streams.
+        steps: turns of all phases (for a GAN: generator steps).
+        seed: of minibatches and noise.
+        out: a folder for the checkpoint; without it nothing is written.
+        batch: points a minibatch; the variant's own by default.
+        checkpoint_every: steps between checkpoints; a tenth of all by default, and the last step always.
+        log_every: steps between rows of the history.
+        accelerator, devices, precision: as in Lightning Fabric.
+        progress: show a bar.
+
+    Raises:
+        ValueError: the data do not have the game's shape, or an argument is out of range.
+        FloatingPointError: a term became non-finite; the state before that step is kept, in ``out`` as well.
+        KeyboardInterrupt: as it came, after a checkpoint was written.
+    """
+    for name, value in (("steps", steps), ("log_every", log_every)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1: got {value}")
+    settings = {
+        "steps": steps,
+        "seed": seed,
+        "batch": batch or game.plan.batch,
+        "checkpoint_every": checkpoint_every or max(steps // 10, 1),
+        "log_every": log_every,
+        "data": str(data) if isinstance(data, str | Path) else None,
+    }
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    return _Training(game, data, settings, fabric, None if out is None else Path(out)).run(progress)
+
+
+def resume(
+    out: str | Path,
+    data: Any = None,
+    *,
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    precision: Any = "32-true",
+    progress: bool = True,
+    **own: Any,
+) -> tuple[Game, History]:
+    """Continue the training of a folder from its checkpoint to its last step; returns the game and the whole history.
+
+    The weights are those of a training that was never interrupted, bit for bit on a CPU. ``data`` may be left out where
+    the training had a path; ``own`` are the modules of yours that the game was built with.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, a damaged one, or data of another shape.
+    """
+    content = checkpoint.read(out)
+    game = checkpoint.restore(content, own)
+    state = content["training"]
+    if data is None:
+        data = state["settings"]["data"]
+        if data is None:
+            raise ValueError("data must be given: this training had an array, not a path that could be read again")
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    training = _Training(game, data, state["settings"], fabric, Path(out))
+    training.restore(state)
+    return game, training.run(progress)
+
+
+def load(out: str | Path, **own: Any) -> Game:
+    """The game of a folder's checkpoint, ready to `sample`; ``own`` are the modules of yours that it was built with.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, a damaged one, or an own module that is missing.
+    """
+    return checkpoint.restore(checkpoint.read(out), own)
+
+
+class _Training:
+    """A game on its way: everything that a checkpoint must hold is an attribute here."""
+
+    def __init__(
+        self, game: Game, data: Any, settings: dict[str, Any], fabric: Fabric, out: Path | None
+    ) -> None:
+        fabric.launch()
+        self.game, self.settings, self.fabric, self.out = game.to(fabric.device), settings, fabric, out
+        self.streams = self._open(data)
+        self.step, self.draws, self.stage = 0, 0, -1
+        self.optimizers: dict[str, Any] = {}
+        self.history = History()
+        self._ends = _ends(game.plan.stages, settings["steps"])
+
+    def run(self, progress: bool) -> History:
+        """Step until the last step, saving on the way; whatever stops it leaves a good state behind."""
+        settings, first = self.settings, self.step
+        bar = tqdm(
+            initial=first,
+            total=settings["steps"],
+            desc=str(self.game.plan.recipe.get("name", "train")),
+            disable=not (progress and self.fabric.is_global_zero),
+            mininterval=0.3,
+        )
+        self.game.train()
+        with _threads(self.game), bar, _deferred_interrupt() as interrupted:
+            try:
+                while self.step < settings["steps"]:
+                    logged = self._step()
+                    last = self.step == settings["steps"]
+                    if last or self.step % settings["log_every"] == 0:
+                        self.history.rows.append({"step": self.step, **logged})
+                        bar.set_postfix_str(" ".join(f"{k} {v:.3g}" for k, v in logged.items() if "." not in k))
+                    bar.update()
+                    if last or interrupted or self.step % settings["checkpoint_every"] == 0:
+                        self._save()
+                    if interrupted and not last:
+                        raise KeyboardInterrupt
+            except FloatingPointError as error:
+                self._save()
+                kept = f"; the last good state is in {self.out}" if self.out else ""
+                raise FloatingPointError(f"{error} at step {self.step + 1}{kept}") from None
+            finally:
+                self.game.networks.requires_grad_(True)
+        return self.history
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was saved."""
+        self.step, self.draws = state["step"], state["draws"]
+        self.history = History(state["history"])
+        if state["stage"] >= 0:
+            self._enter(state["stage"])
+            for player, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][player])
+
+    def _step(self) -> dict[str, float]:
+        """One turn of all phases of the current stage. The state changes only after every gradient of a phase is good."""
+        stage = next(i for i, end in enumerate(self._ends) if self.step < end)
+        if stage != self.stage:
+            self._enter(stage)
+        start = self._ends[stage - 1] if stage else 0
+        progress = (self.step - start) / (self._ends[stage] - start)
+        logged: dict[str, float] = {}
+        for phase in self.game.plan.stages[stage].phases:
+            for _ in range(phase.repeats):
+                logged |= self._turn(phase, progress)
+        self.step += 1
+        return logged
+
+    def _turn(self, phase: Phase, progress: float) -> dict[str, float]:
+        with self.fabric.autocast():
+            gradients, logged = self.game.gradients(phase, self._draw(), progress)
+        for player, parts in gradients.items():
+            flat = torch.cat([part.reshape(-1) for part in parts])
+            if self.fabric.world_size > 1:
+                flat = self.fabric.all_reduce(flat, reduce_op="mean")
+            if not bool(torch.isfinite(flat).all()):
+                raise FloatingPointError(f"the gradient of player {player!r} became non-finite")
+            for parameter, part in zip(self.game.parameters_of(player), flat.split([p.numel() for p in parts]), strict=True):
+                parameter.grad = part.view_as(parameter)
+        for player in phase.players:
+            optimizer = self.optimizers[player]
+            for group in optimizer.param_groups:
+                group["lr"] = self.game.plan.players[player].optimizer.rate(progress)
+            optimizer.step()
+            optimizer.zero_grad()
+            self.game.after_step(player, logged, self.step)
+        self.draws += 1
+        return logged
+
+    def _draw(self) -> Draw:
+        rank, ranks = self.fabric.global_rank, self.fabric.world_size
+        seed = self.settings["seed"]
+        generator = torch.Generator(self.fabric.device).manual_seed(mix(seed, self.draws, rank))
+        given = {name: batches[self.draws * ranks + rank] for name, batches in self.streams.items()}
+        n = len(next(iter(given.values())))
+        return Draw(self.game, n, generator, given, gather=self._gather if ranks > 1 else None)
+
+    def _gather(self, sample: Tensor) -> Tensor:
+        return self.fabric.all_gather(sample, sync_grads=True).flatten(0, 1)  # type: ignore[union-attr]
+
+    def _enter(self, stage: int) -> None:
+        self.stage = stage
+        players = {player for phase in self.game.plan.stages[stage].phases for player in phase.players}
+        self.optimizers = {
+            player: self.fabric.setup_optimizers(
+                self.game.plan.players[player].optimizer.build(self.game.parameters_of(player))
+            )
+            for player in sorted(players)
+        }
+
+    def _open(self, data: Any) -> dict[str, Minibatches]:
+        opened: dict[str, Minibatches] = {}
+        for name, flat in streams(data, self.game.space).items():
+            opened[name] = Minibatches(flat.to(self.fabric.device), self.settings["batch"], self.settings["seed"])
+        return opened
+
+    def _save(self) -> None:
+        if self.out is None or not self.fabric.is_global_zero:
+            return
+        state = {
+            "settings": self.settings,
+            "step": self.step,
+            "draws": self.draws,
+            "stage": self.stage,
+            "optimizers": {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()},
+            "history": self.history.rows,
+        }
+        checkpoint.save(self.out, self.game, state)
+
+
+def _ends(stages: list[Stage], steps: int) -> list[int]:
+    """The step at which each stage ends."""
+    total = sum(stage.share for stage in stages)
+    shares = [sum(stage.share for stage in stages[: i + 1]) / total for i in range(len(stages))]
+    return [round(share * steps) for share in shares]
+
+
+@contextlib.contextmanager
+def _threads(game: Game) -> Iterator[None]:
+    """One thread for small dense networks, whose steps a second thread only slows down."""
+    before = torch.get_num_threads()
+    convolutional = any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) for module in game.modules())
+    small = sum(p.numel() for p in game.parameters()) < 2_000_000 and not convolutional
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Ctrl-C fills the list instead of raising, so that a step is never left half done; a second one raises at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield received
+        return
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
