@@ -14,7 +14,7 @@ Owner = TypeVar("Owner")
 
 
 def tensor(value: Any) -> Tensor:
-    """A floating-point tensor of ``value``. Float32 and float64 are kept, every other number becomes float64."""
+    """Return a floating-point tensor of ``value``. Float32 and float64 are kept, every other number becomes float64."""
     if isinstance(value, Tensor):
         return value if value.is_floating_point() else value.to(torch.float64)
     array = np.asarray(value)
@@ -26,14 +26,14 @@ def tensor(value: Any) -> Tensor:
 
 
 def as_given(result: Tensor, *given: Any) -> Any:
-    """``result`` as a tensor if any of ``given`` is torch's, else as a numpy array, a scalar as a float."""
+    """Return ``result`` as a tensor if any of ``given`` is torch's, else as a numpy array, a scalar as a float."""
     if any(isinstance(value, Tensor | torch.distributions.Distribution) for value in given):
         return result
     return result.item() if result.ndim == 0 else result.detach().numpy()
 
 
 def keeps_kind(method: Callable[[Owner, Tensor], Tensor]) -> Callable[[Owner, Any], Any]:
-    """A method of one tensor that takes floats and numpy arrays as well and answers in kind."""
+    """Return a method of one tensor that takes floats and numpy arrays as well and answers in kind."""
 
     @functools.wraps(method)
     def wrapped(self: Owner, value: Any) -> Any:

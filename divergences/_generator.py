@@ -71,7 +71,7 @@ class FDivergence(Specified):
 
     @staticmethod
     def from_f(f: Function, name: str = "f") -> FDivergence:
-        """The divergence of any convex f with f(1) = 0, written with torch operations that work elementwise.
+        """Return the divergence of any convex f with f(1) = 0, written with torch operations that work elementwise.
 
         f' is by automatic differentiation, f* by bisection, and the activation is g(v) = f'(e^v), so that v = log r.
 
@@ -88,7 +88,7 @@ class FDivergence(Specified):
 
     @keeps_kind
     def f(self, u: Tensor) -> Tensor:
-        """The generator at u in [0, ∞], with its limits at both ends; inf for u < 0."""
+        """Return the generator at u in [0, ∞], with its limits at both ends; inf for u < 0."""
         edge = (u <= 0) | u.isinf()
         inside = self._f(torch.where(edge, torch.ones_like(u), u))
         if self.slope_at_infinity:
@@ -113,7 +113,7 @@ class FDivergence(Specified):
 
     @keeps_kind
     def extended_conjugate(self, t: Tensor) -> Tensor:
-        """The conjugate that `conjugate_of_activation` composes: f* itself but for Pearson χ², where it is t²/4 + t."""
+        """Return the conjugate in `conjugate_of_activation`: f*, but for Pearson χ² t²/4 + t everywhere."""
         return self._extended_conjugate(t) if self._extended_conjugate else self.conjugate(t)
 
     @keeps_kind
@@ -133,16 +133,18 @@ class FDivergence(Specified):
 
     @keeps_kind
     def log_ratio(self, v: Tensor) -> Tensor:
-        """The log p/q that a raw critic value v means: f'(p/q) = g(v). Raises ValueError where f' has no inverse."""
+        """Return the log p/q that a raw critic value v means, f'(p/q) = g(v). Raises ValueError if undetermined."""
         if self._log_ratio is None:
             raise ValueError(f"{self!r} has a critic that does not determine the ratio p/q: f' is piecewise constant")
         return self._log_ratio(v)
 
     def reversed(self) -> FDivergence:
-        """The divergence D(Q‖P) as a function of (P, Q): its generator is u·f(1/u)."""
+        """Return the divergence D(Q‖P) as a function of (P, Q): its generator is u·f(1/u)."""
         if self.is_symmetric:
             return self
-        return self._reversal() if self._reversal else CONSTRUCTORS["Reversed"](self)
+        back = self._reversal() if self._reversal else CONSTRUCTORS["Reversed"](self)
+        back._reversal = lambda: self  # 1 − (1 − α) is not α in floating point
+        return back
 
     def perspective(self, p: Tensor, q: Tensor) -> Tensor:
         """q·f(p/q) − f'(1)(p − q), elementwise for p, q ≥ 0, with its limits where either is 0.
@@ -172,7 +174,7 @@ class FDivergence(Specified):
         return value.clamp(min=0) if self._vanishes else value  # convexity: what is below 0 is rounding
 
     def __call__(self, p: Any, q: Any, base: float | None = None, method: str = "auto") -> Any:
-        """The exact D(P‖Q) of two known laws; see `divergences.f_divergence`."""
+        """Return the exact D(P‖Q) of two known laws; see `divergences.f_divergence`."""
         from divergences.exact import evaluate
 
         return evaluate(self, p, q, method=method, base=base)

@@ -36,7 +36,7 @@ class Specified:
 
 
 def to_spec(value: Any) -> Any:
-    """What rebuilds ``value``, as plain JSON types. Raises TypeError for anything that has no public name."""
+    """Return what rebuilds ``value``, as plain JSON types. Raises TypeError for anything that has no public name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -48,7 +48,7 @@ def to_spec(value: Any) -> Any:
 
 
 def from_spec(spec: Any) -> Any:
-    """The object that `to_spec` wrote. Only public names of this library are looked up."""
+    """Return the object that `to_spec` wrote. Only public names of this library are looked up."""
     if isinstance(spec, list):
         return tuple(from_spec(item) for item in spec)
     if not isinstance(spec, dict):

@@ -14,7 +14,7 @@ _LOG_RANGE = 690.0  # exp of it is still finite in float64
 
 
 def autograd_derivative(f: Function) -> Function:
-    """The derivative by automatic differentiation; differentiable again."""
+    """Return the derivative by automatic differentiation; differentiable again."""
 
     def derivative(u: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -54,7 +54,7 @@ def numerical_conjugate(slope: Function, composed: Function) -> Function:
 
 
 def wright_omega_logarithm(z: Tensor) -> Tensor:
-    """The log W where W + log W = z, that is W = W₀(e^z). Newton from the right; differentiable once."""
+    """Return the log W where W + log W = z, that is W = W₀(e^z). Newton from the right; differentiable once."""
     with torch.no_grad():
         log_w = torch.where(z > 1, z.clamp(min=1).log(), z)
         for _ in range(12):  # convex and from the right, so monotone; 8 steps reach float64 for every z

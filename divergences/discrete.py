@@ -38,7 +38,7 @@ def aligned(p: Any, q: Any) -> tuple[Tensor, Tensor] | None:
 
 
 def as_empirical(law: Any) -> Empirical | None:
-    """A finite torch law of one batch element as points with weights; None for any other."""
+    """Return a finite torch law of one batch element as points with weights; None for any other."""
     if isinstance(law, Empirical):
         return law
     if isinstance(law, td.Distribution) and law.has_enumerate_support and not law.batch_shape and not law.event_shape:
@@ -47,7 +47,7 @@ def as_empirical(law: Any) -> Empirical | None:
 
 
 def matched(p: Empirical, q: Empirical) -> tuple[Tensor, Tensor]:
-    """The weights of both laws on the union of their points; equal points are one outcome, their weights add."""
+    """Return the weights of both laws on the union of their points; equal points are one outcome, their weights add."""
     if p.points.shape[1] != q.points.shape[1]:
         raise ValueError(
             f"p and q must have points of one dimension: got {tuple(p.points.shape)} and {tuple(q.points.shape)}"

@@ -34,8 +34,8 @@ def exact(divergence: str, p: type, q: type) -> Callable[[Form], Form]:
     return register
 
 
-def closed_form(divergence: str, p: Any, q: Any, **parameters: Any) -> Tensor | None:
-    """The registered closed form's value, or None where there is none (or it does not cover these parameters)."""
+def closed_form(divergence: str, p: Any, q: Any, /, **parameters: Any) -> Tensor | None:
+    """Return the registered closed form's value; None where there is none or it does not cover the parameters."""
     pairs = [
         (i + j, i, form)
         for i, a in enumerate(type(p).__mro__)
@@ -50,7 +50,7 @@ def closed_form(divergence: str, p: Any, q: Any, **parameters: Any) -> Tensor | 
 
 
 def evaluate(divergence: str | FDivergence, p: Any, q: Any, method: str = "auto", base: float | None = None) -> Any:
-    """The exact D_f(P‖Q); `divergences.f_divergence` documents it."""
+    """Return the exact D_f(P‖Q); `divergences.f_divergence` documents it."""
     d = get(divergence) if isinstance(divergence, str) else divergence
     if not isinstance(d, FDivergence):
         raise TypeError(f"divergence must be a name or an FDivergence: got {type(divergence).__name__}")
@@ -71,7 +71,7 @@ def laws(p: Any, q: Any, method: str) -> tuple[Any, Any]:
 
 
 def unit(base: float | None, name: str) -> float:
-    """What turns nats into the unit of ``base``; only where the divergence is logarithmic."""
+    """Return what turns nats into the unit of ``base``; only where the divergence is logarithmic."""
     if base is None:
         return 1.0
     if name not in LOGARITHMIC:
@@ -119,7 +119,7 @@ def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
 
 
 def closed_f_value(d: FDivergence, p: Any, q: Any) -> Tensor | None:
-    """A closed form of d, of its reversal with the laws exchanged, or of a sum of both."""
+    """Return a closed form of d, of its reversal with the laws exchanged, or of a sum of both."""
     import divergences.gaussian  # noqa: F401  # registers its forms
 
     value = closed_form(d.name, p, q, **d.arguments)
@@ -143,11 +143,13 @@ def _kl_of_torch(p: td.Distribution, q: td.Distribution) -> Tensor | None:
 
 
 def missing(divergence: Any, p: Any, q: Any) -> NotImplementedError:
-    """What to raise where no exact way exists."""
+    """Return what to raise where no exact way exists."""
     name = getattr(divergence, "name", divergence)
-    return NotImplementedError(
-        f"no exact value of {name} for {_type(p)} and {_type(q)}: dv.monte_carlo(p, q, {name!r}) estimates it"
-    )
+    if isinstance(divergence, FDivergence):
+        way = f"dv.monte_carlo(p, q, {name!r}) estimates it"
+    else:
+        way = "dv.monte_carlo is for f-divergences alone, so draw from both and estimate it"
+    return NotImplementedError(f"no exact value of {name} for {_type(p)} and {_type(q)}: {way}")
 
 
 def _type(law: Any) -> str:

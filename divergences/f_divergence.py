@@ -296,7 +296,7 @@ def HockeyStick(gamma: float) -> FDivergence:
         activation=torch.sigmoid,
         conjugate_of_activation=lambda v: gamma * v.sigmoid() + rest,
         log_ratio=None,
-        f_at_zero=-rest,
+        f_at_zero=0.0 - rest,
         slope_at_infinity=1.0,
         conjugate_domain=(-INF, 1.0),
         is_symmetric=gamma == 1,
@@ -367,7 +367,7 @@ def SkewKL(weight: float) -> FDivergence:
 
 @row("gan")
 def GAN() -> FDivergence:
-    """The value of the original GAN game, 2·JSD − log 4, in [−log 4, 0] nats: a divergence shifted by a constant.
+    """Value of the original GAN game, 2·JSD − log 4, in [−log 4, 0] nats: a divergence shifted by a constant.
 
     f = u log u − (1 + u) log(1 + u), T* = log(r/(1 + r)), g(v) = −softplus(−v), f*(t) = −log(1 − e^t) for t < 0.
     f(1) = −log 4, not 0, so it is −log 4 at P = Q. Goodfellow et al. 2014, theorem 1.
@@ -403,13 +403,19 @@ def Reversed(divergence: FDivergence) -> FDivergence:
     d = divergence
 
     def derivative(u: Tensor) -> Tensor:
-        return -d.conjugate(d.derivative(1 / u))
+        return -d.conjugate(d.derivative(1 / u).clamp(max=d.conjugate_domain[1]))
+
+    def f(u: Tensor) -> Tensor:
+        end = u.isinf()  # reached where f(0) = 0, and then the limit is f'(0)
+        return torch.where(
+            end, d.derivative(torch.zeros_like(u)), u * d._f(1 / torch.where(end, torch.ones_like(u), u))
+        )
 
     return FDivergence(
-        f=lambda u: u * d._f(1 / u),
+        f=f,
         f_of_log=lambda log_u: log_u.exp() * d._f_of_log((-log_u).clamp(max=_LOG_MAX)),
         derivative=derivative,
-        conjugate=numerical_conjugate(lambda v: derivative(v.exp()), lambda v: -d.derivative((-v).exp())),
+        conjugate=numerical_conjugate(lambda v: derivative(v.exp()), lambda v: -d.derivative(1 / v.exp())),
         activation=lambda v: -d._conjugate_of_activation(-v),
         conjugate_of_activation=lambda v: -d._activation(-v),
         log_ratio=(lambda v: -d.log_ratio(-v)) if d._log_ratio else None,
@@ -448,7 +454,7 @@ def _from_f(f: Function, name: str = "f") -> FDivergence:
 
 
 def get(name: str, **parameters: Any) -> FDivergence:
-    """The f-divergence of that name: ``get("alpha", alpha=0.5)`` is ``Alpha(0.5)``.
+    """Return the f-divergence of that name: ``get("alpha", alpha=0.5)`` is ``Alpha(0.5)``.
 
     Raises:
         ValueError: no divergence has that name; the closest names come first.
@@ -462,5 +468,5 @@ def get(name: str, **parameters: Any) -> FDivergence:
 
 
 def names() -> tuple[str, ...]:
-    """The names that `get` knows, in the order of the table."""
+    """Return the names that `get` knows, in the order of the table."""
     return tuple(ROWS)

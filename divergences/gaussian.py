@@ -27,7 +27,7 @@ class Moments(NamedTuple):
     tril: Tensor | None
 
     def to(self, dtype: torch.dtype) -> Moments:
-        """The same in another dtype."""
+        """Return the same in another dtype."""
         deviation, tril = (part if part is None else part.to(dtype) for part in (self.deviation, self.tril))
         return Moments(self.mean.to(dtype), deviation, tril)
 
@@ -38,7 +38,7 @@ class Moments(NamedTuple):
 
 
 def moments(law: Any) -> Moments | None:
-    """The moments of a Gaussian law, its event axes flattened; None for a law that is not Gaussian."""
+    """Return the moments of a Gaussian law, its event axes flattened; None for a law that is not Gaussian."""
     if isinstance(law, td.Normal):
         return Moments(law.loc.unsqueeze(-1), law.scale.unsqueeze(-1), None)
     if isinstance(law, td.MultivariateNormal):
@@ -93,26 +93,26 @@ def kl(p: Moments, q: Moments) -> Tensor:
 
 
 def log_integral(p: Moments, q: Moments, a: float) -> Tensor:
-    """The log ∫ p^a q^b, b = 1 − a: with S = bΣ_p + aΣ_q, ½[b log|Σ_p| + a log|Σ_q| − log|S| − ab ΔᵀS⁻¹Δ].
+    """Return log ∫ p^a q^b, b = 1 − a, in coordinates where Q is standard: ½[b log|Σ| − log|S| − ab ΔᵀS⁻¹Δ].
 
-    It is infinite exactly where S is not positive definite.
+    S = I + b(Σ − I); the integral is infinite exactly where S is not positive definite.
     """
     b, shift = 1 - a, p.mean - q.mean
     if p.deviation is not None and q.deviation is not None:
-        S = b * p.deviation**2 + a * q.deviation**2
-        finite = (S > 0).all(-1)
-        S = torch.where(S > 0, S, 1.0)
-        logs = 2 * b * p.deviation.log() + 2 * a * q.deviation.log() - S.log()
-        value = (logs - a * b * shift**2 / S).sum(-1) / 2
+        ratio, white = p.deviation / q.deviation, shift / q.deviation
+        excess = b * (ratio - 1) * (ratio + 1)
+        finite = (excess > -1).all(-1)
+        excess = torch.where(excess > -1, excess, 0.0)
+        value = (2 * b * ratio.log() - torch.log1p(excess) - a * b * white**2 / (1 + excess)).sum(-1) / 2
     else:
-        L_p, L_q = p.factor, q.factor
-        S = b * L_p @ L_p.mT + a * L_q @ L_q.mT
-        L, info = torch.linalg.cholesky_ex(S)
+        M = torch.linalg.solve_triangular(q.factor, p.factor, upper=False)
+        white = torch.linalg.solve_triangular(q.factor, shift.unsqueeze(-1), upper=False)
+        identity = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
+        L, info = torch.linalg.cholesky_ex(identity + b * (M @ M.mT - identity))
         finite = info == 0
-        L = torch.where(finite[..., None, None], L, torch.eye(S.shape[-1], dtype=S.dtype, device=S.device))
-        white = torch.linalg.solve_triangular(L, shift.unsqueeze(-1), upper=False)
-        half_logs = b * _log_diagonal(L_p) + a * _log_diagonal(L_q) - _log_diagonal(L)
-        value = half_logs - a * b * (white**2).sum((-2, -1)) / 2
+        L = torch.where(finite[..., None, None], L, identity)
+        white = torch.linalg.solve_triangular(L, white, upper=False)
+        value = b * _log_diagonal(M) - _log_diagonal(L) - a * b * (white**2).sum((-2, -1)) / 2
     return torch.where(finite, value, math.inf)
 
 

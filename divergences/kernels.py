@@ -35,7 +35,7 @@ class Kernel(Specified):
     is_shift_free: bool = False
 
     def __call__(self, x: Any, y: Any) -> Any:
-        """The matrix k(x_i, y_j), (..., n, m), from x (..., n, d) and y (..., m, d); arrays in, array out."""
+        """Return the matrix k(x_i, y_j), (..., n, m), from x (..., n, d) and y (..., m, d); arrays in, array out."""
         a, b = tensor(x), tensor(y)
         if a.shape[-1:] != b.shape[-1:] or a.ndim < 2 or b.ndim < 2:
             raise ValueError(f"x and y must be (..., n, d) and (..., m, d): got {tuple(a.shape)} and {tuple(b.shape)}")
@@ -47,11 +47,11 @@ class Kernel(Specified):
         return self.of_squared_distance(squared_distances(x, y))
 
     def of_squared_distance(self, d2: Tensor) -> Tensor:
-        """The kernel as a function of d² = ‖x − y‖². Raises TypeError for a kernel that is not radial."""
+        """Return the kernel as a function of d² = ‖x − y‖². Raises TypeError for a kernel that is not radial."""
         raise TypeError(f"{self!r} is not a function of the distance alone")
 
     def resolved(self, points: Any) -> Kernel:
-        """The kernel with every "median" replaced by the median distance of ``points`` (n, d), the pooled sample."""
+        """Replace every "median" by the median distance of ``points`` (n, d), the pooled sample."""
         return self
 
     @property
@@ -192,7 +192,7 @@ class Polynomial(Kernel):
         self.degree, self.c = int(degree), c
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """The matrix (xᵀy + c)^degree."""
+        """Return the matrix (xᵀy + c)^degree."""
         return (x @ y.mT + self.c) ** self.degree
 
 
@@ -211,7 +211,7 @@ class DistanceInduced(Kernel):
         self.order = order
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """The matrix ‖x‖^β + ‖y‖^β − ‖x − y‖^β."""
+        """Return the matrix ‖x‖^β + ‖y‖^β − ‖x − y‖^β."""
         to_x, to_y = self._distance((x**2).sum(-1)), self._distance((y**2).sum(-1))
         return to_x.unsqueeze(-1) + to_y.unsqueeze(-2) - self._distance(squared_distances(x, y))
 
@@ -326,18 +326,18 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 def safe_sqrt(d2: Tensor) -> Tensor:
     """√d², whose subgradient at 0 is 0."""
-    positive = d2 > 0
-    return torch.where(positive, torch.where(positive, d2, 1.0).sqrt(), 0.0)
+    zero = d2 <= 0  # false for NaN, which must come out as NaN
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, d2).sqrt())
 
 
 def safe_power(d2: Tensor, exponent: float) -> Tensor:
     """(d²)^exponent, whose subgradient at 0 is 0."""
-    positive = d2 > 0
-    return torch.where(positive, torch.where(positive, d2, 1.0) ** exponent, 0.0)
+    zero = d2 <= 0  # false for NaN, which must come out as NaN
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, d2) ** exponent)
 
 
 def median_distance(points: Any) -> Any:
-    """The median distance between two of the ``points`` (n, d), a float; of (..., n, d), a tensor (..., 1, 1).
+    """Return the median distance between two of the ``points`` (n, d), a float; of (..., n, d), a tensor (..., 1, 1).
 
     Above 2000 points, of about 1000 evenly strided ones. Where more than half the pairs coincide, the median of the
     positive distances; 1 where all points are equal. No gradient passes.

@@ -78,15 +78,15 @@ def checked_probabilities(values: Tensor, name: str) -> Tensor:
     if bool((v < 0).any()):
         raise ValueError(f"{name} must not be negative: got {float(v.min()):.6g}")
     total = v.sum(-1)
-    coarse = {torch.float64: 1e-9, torch.float32: 1e-5}.get(values.dtype, 5e-3)
-    if not bool(((total - 1).abs() <= coarse).all()):
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5}.get(values.dtype, 5e-3)
+    if not bool(((total - 1).abs() <= tolerance).all()):
         worst = float(total.flatten()[(total - 1).abs().flatten().argmax()])
         raise ValueError(f"{name} must sum to 1: got the sum {worst:.9g}")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def as_law(value: Any, name: str) -> Any:
-    """The law that ``value`` stands for. Raises TypeError or ValueError naming the argument."""
+    """Return the law that ``value`` stands for. Raises TypeError or ValueError naming the argument."""
     if isinstance(value, Empirical | td.Distribution):
         return value
     frozen = scipy_name(value)
@@ -105,7 +105,7 @@ def as_law(value: Any, name: str) -> Any:
 
 
 def scipy_name(value: Any) -> str | None:
-    """The family of a frozen scipy law, or None for anything else."""
+    """Return the family of a frozen scipy law, or None for anything else."""
     if type(value).__module__.partition(".")[0] != "scipy":
         return None
     if hasattr(value, "dist"):
@@ -115,10 +115,8 @@ def scipy_name(value: Any) -> str | None:
 
 def line_arguments(value: Any) -> tuple[tuple[Any, ...], Any, Any]:
     """``(shapes, loc, scale)`` of a frozen univariate scipy law."""
-    if hasattr(value.dist, "pdf"):
-        return value.dist._parse_args(*value.args, **value.kwds)
-    shapes, loc, _ = value.dist._parse_args(*value.args, **value.kwds)
-    return shapes, loc, 1.0
+    shapes, loc, scale = value.dist._parse_args(*value.args, **value.kwds)
+    return shapes, loc, scale
 
 
 def _number(value: Any) -> Tensor:

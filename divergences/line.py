@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 import torch.distributions as td
 from scipy import stats
 from scipy.special import logsumexp
+
+from divergences.laws import line_arguments
 
 Array = np.ndarray
 _LEVELS = np.asarray([1e-10, 1e-6, 1e-3, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1 - 1e-3, 1 - 1e-6, 1 - 1e-10])
@@ -28,10 +31,30 @@ class Line:
     ppf: Callable[[Array], Array] | None = None
     isf: Callable[[Array], Array] | None = None
     sample: Callable[[int, np.random.Generator], Array] | None = None
+    from_low: Callable[[Array], Array] | None = None
+    from_high: Callable[[Array], Array] | None = None
+
+    def at(self, anchor: float, offset: Array) -> Array:
+        """Return the log-density at anchor + offset, from ``from_low(offset)`` or ``from_high(-offset)`` at an end."""
+        if self.from_low is not None and anchor == self.support[0]:
+            return self.from_low(offset)
+        if self.from_high is not None and anchor == self.support[1]:
+            return self.from_high(-offset)
+        return self.logpdf(anchor + offset)
+
+    def resolves(self, end: float) -> bool:
+        """Whether `at` needs no more digits near ``end`` than it has: it is no unresolved singularity."""
+        known = (
+            self.from_low is not None
+            and end == self.support[0]
+            or self.from_high is not None
+            and end == self.support[1]
+        )
+        return end == 0 or known or not math.isinf(float(self.logpdf(np.asarray([end]))[0]))
 
 
 def line(law: Any) -> Line | None:
-    """The view of a law of one real number; None for any other law, and for a batch of more than one."""
+    """Return the view of a law of one real number; None for any other law, and for a batch of more than one."""
     if isinstance(law, td.Distribution):
         if law.event_shape.numel() != 1 or law.batch_shape.numel() != 1 or not is_continuous(law):
             return None
@@ -77,7 +100,7 @@ _SCIPY: dict[type, Callable[[Any], Any]] = {
 
 
 def scipy_of(law: td.Distribution) -> Any:
-    """The frozen scipy law equal to a torch law, its batch axes squeezed; None where scipy has no such family."""
+    """Return the scipy law equal to a torch law, batch axes squeezed; None where scipy has no such family."""
     if isinstance(law, td.MultivariateNormal) and law.event_shape == (1,):
         return stats.norm(_n(law.loc), _n(law.scale_tril[..., 0, 0]))
     translate = _SCIPY.get(type(law))
@@ -90,6 +113,11 @@ def _from_scipy(frozen: Any, name: str) -> Line:
     result.name, result.support = name, (float(low), float(high))
     result.logpdf, result.cdf, result.sf = frozen.logpdf, frozen.cdf, frozen.sf
     result.ppf, result.isf = frozen.ppf, frozen.isf
+    shapes, loc, scale = line_arguments(frozen)
+    if math.isfinite(low):  # the law of X − low, whose density near 0 has all its digits
+        result.from_low = frozen.dist(*shapes, loc=loc - low, scale=scale).logpdf
+    if frozen.dist.name == "beta":
+        result.from_high = frozen.dist(*shapes[::-1], scale=scale).logpdf
     marks = np.concatenate([frozen.ppf(_LEVELS[:7]), frozen.isf(1 - _LEVELS[7:])])
     result.marks = np.unique(marks[np.isfinite(marks)])
     result.sample = lambda n, generator: frozen.rvs(size=n, random_state=generator)
@@ -148,18 +176,20 @@ def _inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Arra
 
 
 def _from_torch(law: td.Distribution) -> Line:
-    """A law that scipy lacks: its own log_prob, and marks from quantiles or from mean and deviation."""
-    result = Line()
+    """Return a law that scipy lacks: its own log_prob, and marks from quantiles or from mean and deviation."""
+    result, law = Line(), _doubled(law)
     result.name = type(law).__name__
     low = float(torch.as_tensor(getattr(law.support, "lower_bound", -math.inf)))
     high = float(torch.as_tensor(getattr(law.support, "upper_bound", math.inf)))
+    if isinstance(law, td.VonMises):  # torch gives it the whole line, on which it is periodic
+        low, high = -math.pi, math.pi
     result.support = (low, high)
 
     def logpdf(x: Array) -> Array:
         inside = (x >= low) & (x <= high)
         safe = torch.as_tensor(np.where(inside, x, _inside(low, high)), dtype=torch.float64)
         value = law.log_prob(safe.reshape(-1, *law.batch_shape, *law.event_shape)).detach().numpy().reshape(x.shape)
-        return np.where(inside, value, -math.inf)
+        return np.where(inside & ~np.isnan(value), value, -math.inf)  # a transform may have no number at an end
 
     result.logpdf = logpdf
     try:
@@ -176,6 +206,20 @@ def _from_torch(law: td.Distribution) -> Line:
     marks = marks[np.isfinite(marks) & (marks > low) & (marks < high)]
     result.marks = np.unique(np.concatenate([marks, [end for end in (low, high) if math.isfinite(end)]]))
     return result
+
+
+def _doubled(value: Any) -> Any:
+    """Return a copy of a torch law with its parameters in float64: in float32 its density integrates to 1 ± 1e-7."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().double() if value.is_floating_point() else value
+    if isinstance(value, list):
+        return [_doubled(item) for item in value]
+    if isinstance(value, type) or not type(value).__module__.startswith("torch.distributions"):
+        return value
+    clone = copy.copy(value)
+    for name, part in vars(value).items():
+        clone.__dict__[name] = _doubled(part)
+    return clone
 
 
 def _inside(low: float, high: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _PANELS = 200_000
 Array = np.ndarray
 Integrand = Callable[[Array], Array]
+Chart = Callable[[Array], tuple[float, Array, Array]]
 
 
 def integral(f: Integrand, cuts: Any, tolerance: float = TOLERANCE) -> float:
@@ -90,15 +92,16 @@ def f_value(d: FDivergence, p: Line, q: Line) -> torch.Tensor:
     """D_f(P‖Q) by quadrature; inf where P has mass outside the support of Q and f'(∞) = ∞, and so on."""
     only_p, only_q = d.slope_at_infinity - d._slope_at_one, d.f_at_zero + d._slope_at_one
 
-    def integrand(x: Array) -> Array:
-        log_p, log_q = p.logpdf(x), q.logpdf(x)
+    def integrand(anchor: float, offset: Array, overflow: float | None = None) -> Array:
+        log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
         in_p, in_q = log_p > -math.inf, log_q > -math.inf
         both = in_p & in_q
         a, b = (torch.from_numpy(np.where(both, log, 0.0)) for log in (log_p, log_q))
         scale, value = (part.numpy() for part in d.log_perspective(a, b))
         inside = np.where(value == 0, 0.0, np.exp(scale) * value)
         overflown = both & np.isposinf(value)
-        inside[overflown] = np.exp(scale[overflown] + growth((a - b).numpy()[overflown]))
+        far = np.exp(scale[overflown] + growth((a - b).numpy()[overflown]))
+        inside[overflown] = far if overflow is None else overflow
         outside = np.zeros_like(inside)
         if math.isfinite(only_p):
             outside = np.where(in_p & ~in_q, np.exp(log_p) * only_p, outside)
@@ -107,19 +110,19 @@ def f_value(d: FDivergence, p: Line, q: Line) -> torch.Tensor:
         return np.where(both, inside, outside)
 
     growth, pieces = _growth(d), Pieces(p, q)
-    if math.isinf(only_p) and pieces.mass(p, q) > 1e-12 or math.isinf(only_q) and pieces.mass(q, p) > 1e-12:
-        return torch.tensor(math.inf, dtype=torch.float64)
-    if pieces.diverges(integrand):
-        return torch.tensor(math.inf, dtype=torch.float64)
     for law in (p, q):
-        mass = pieces.integrate(lambda x, law=law: np.exp(law.logpdf(x)))  # type: ignore[misc]
+        mass = pieces.integrate(lambda anchor, offset, law=law: np.exp(law.at(anchor, offset)))  # type: ignore[misc]
         if not abs(mass - 1) <= TOLERANCE:
             raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
+    if math.isinf(only_p) and pieces.mass(p, q) > 1e-12 or math.isinf(only_q) and pieces.mass(q, p) > 1e-12:
+        return torch.tensor(math.inf, dtype=torch.float64)
+    if pieces.diverges(partial(integrand, overflow=math.nan)):  # there rounding of log p − log q decides
+        return torch.tensor(math.inf, dtype=torch.float64)
     return torch.tensor(pieces.integrate(integrand), dtype=torch.float64)
 
 
 def _growth(d: FDivergence) -> Callable[[Array], Array]:
-    """The logarithm of the perspective's value at log ratios where it overflows: it is exponential there."""
+    """Return the logarithm of the perspective's value at log ratios where it overflows: it is exponential there."""
     points = torch.tensor([200.0, 400.0, -200.0, -400.0], dtype=torch.float64)
     logs = d.log_perspective(points, torch.zeros_like(points))[1].log().numpy()
 
@@ -131,9 +134,13 @@ def _growth(d: FDivergence) -> Callable[[Array], Array]:
 
 
 class Pieces:
-    """The union of two supports, cut where either law changes, with its ends in log-distance."""
+    """The union of two supports, cut where either law changes, with its ends in log-distance.
+
+    Integrands take (anchor, offset), the point anchor + offset, so that an end at 1 is approached to 1e−300.
+    """
 
     def __init__(self, p: Line, q: Line) -> None:
+        self.laws = (p, q)
         self.low, self.high = min(p.support[0], q.support[0]), max(p.support[1], q.support[1])
         marks = np.unique(np.concatenate([p.marks, q.marks]))
         ends = [end for law in (p, q) for end in law.support if math.isfinite(end)]
@@ -141,11 +148,11 @@ class Pieces:
         self.ends = np.unique(np.asarray(ends))
         self.cuts = np.unique(np.concatenate([marks, self.ends, crossings(p, q, marks)]))
 
-    def charts(self) -> list[tuple[Callable[[Array], tuple[Array, Array]], Array]]:
-        """``(chart, cuts)`` pairs: chart(τ) = (x, |dx/dτ|) covers its part of the line over the cuts in τ."""
+    def charts(self) -> list[tuple[Chart, Array]]:
+        """``(chart, cuts)`` pairs: chart(τ) = (anchor, offset, |dx/dτ|) covers its part of the line over the cuts."""
         if len(self.cuts) < 2:
             raise ConvergenceError("the laws have no marks to integrate between")
-        charts: list[tuple[Callable[[Array], tuple[Array, Array]], Array]] = []
+        charts: list[tuple[Chart, Array]] = []
         span = float(self.cuts[-1] - self.cuts[0])
         if math.isinf(self.low):
             charts.append((_tail(float(self.cuts[0]), -span), _TAIL))
@@ -155,24 +162,29 @@ class Pieces:
         for left, right in zip(self.cuts[:-1], self.cuts[1:], strict=True):
             for end, other in ((left, right), (right, left)):
                 if end in self.ends:
-                    charts.append((_end(float(end), float(other - end) / 2), _END if end == 0 else _NEAR_END))
+                    resolved = all(law.resolves(float(end)) for law in self.laws)
+                    charts.append((_end(float(end), float(other - end) / 2), _END if resolved else _NEAR_END))
             a = left + (right - left) / 2 if left in self.ends else left
             b = left + (right - left) / 2 if right in self.ends else right
             if b > a:
                 plain.append((a, b))
         for a, b in plain:
-            charts.append((lambda x: (x, np.ones_like(x)), np.asarray([a, b])))
+            charts.append((lambda x: (0.0, x, np.ones_like(x)), np.asarray([a, b])))
         return charts
 
-    def integrate(self, f: Integrand) -> float:
+    def integrate(self, f: Callable[[float, Array], Array]) -> float:
         """∫ f over the union of the supports."""
         return math.fsum(integral(_through(chart, f), cuts, TOLERANCE / 10) for chart, cuts in self.charts())
 
     def mass(self, p: Line, q: Line) -> float:
         """P[q = 0]."""
-        return self.integrate(lambda x: np.where(q.logpdf(x) == -math.inf, np.exp(p.logpdf(x)), 0.0))
 
-    def diverges(self, f: Integrand) -> bool:
+        def alone(anchor: float, offset: Array) -> Array:
+            return np.where(q.at(anchor, offset) == -math.inf, np.exp(p.at(anchor, offset)), 0.0)
+
+        return self.integrate(alone)
+
+    def diverges(self, f: Callable[[float, Array], Array]) -> bool:
         """Whether ∫ |f| is infinite at an end: in log-distance the integrand does not decay."""
         for chart, cuts in self.charts():
             if len(cuts) == 2:
@@ -195,18 +207,18 @@ _END = np.concatenate([[0, 1, 2, 4, 8, 16], np.linspace(32, 640, 20)])
 _NEAR_END = np.asarray([0, 1, 2, 4, 8, 16, 32, 36.0])
 
 
-def _tail(start: float, scale: float) -> Callable[[Array], tuple[Array, Array]]:
-    return lambda tau: (start + scale * np.expm1(tau), abs(scale) * np.exp(tau))
+def _tail(start: float, scale: float) -> Chart:
+    return lambda tau: (0.0, start + scale * np.expm1(tau), abs(scale) * np.exp(tau))
 
 
-def _end(end: float, width: float) -> Callable[[Array], tuple[Array, Array]]:
-    return lambda tau: (end + width * np.exp(-tau), abs(width) * np.exp(-tau))
+def _end(end: float, width: float) -> Chart:
+    return lambda tau: (end, width * np.exp(-tau), abs(width) * np.exp(-tau))
 
 
-def _through(chart: Callable[[Array], tuple[Array, Array]], f: Integrand) -> Integrand:
+def _through(chart: Chart, f: Callable[[float, Array], Array]) -> Integrand:
     def composed(tau: Array) -> Array:
-        x, jacobian = chart(tau)
-        value = np.asarray(f(x))
+        anchor, offset, jacobian = chart(tau)
+        value = np.asarray(f(anchor, offset))
         return np.where(value == 0, 0.0, value * jacobian)
 
     return composed

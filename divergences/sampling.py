@@ -89,9 +89,10 @@ def _terms(d: FDivergence, p: Any, q: Any, law: Any, n: int, generator: np.rando
 
 
 def log_density(law: Any, x: Tensor) -> Tensor:
-    """The log-density at draws x (n, *event), -inf outside the support."""
+    """Return the log-density at draws x (n, *event), -inf outside the support."""
     if not isinstance(law, td.Distribution):
-        return torch.as_tensor(np.asarray(law.logpdf(x.numpy())))
+        log = law.logpdf if hasattr(law, "logpdf") else law.logpmf
+        return torch.as_tensor(np.asarray(log(x.numpy())))
     one_dimensional = line(law)
     if one_dimensional is not None:
         with np.errstate(divide="ignore"):

@@ -34,7 +34,7 @@ def empirical(p: Empirical, q: Empirical, order: float, metric: str) -> Tensor:
 
 
 def ground(x: Tensor, y: Tensor, metric: str) -> Tensor:
-    """The matrix of distances d(x_i, y_j)."""
+    """Return the matrix of distances d(x_i, y_j)."""
     if metric == "euclidean":
         return safe_sqrt(squared_distances(x, y))
     if metric == "cityblock":
@@ -74,7 +74,7 @@ def linear_program(a: Tensor, b: Tensor, distances: Tensor, order: float = 1) ->
 
 
 def _monotone_plan(x: Tensor, a: Tensor, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The optimal coupling on the line, as (i, j, mass): both laws in order, cut at all their cumulative weights."""
+    """Return the optimal coupling on the line, as (i, j, mass): both in order, cut at all cumulative weights."""
     sorted_x, sorted_y = x.detach().argsort(), y.detach().argsort()
     A, B = (w.detach().double().cumsum(0) for w in (a[sorted_x], b[sorted_y]))
     A, B = A / A[-1], B / B[-1]
@@ -100,8 +100,8 @@ def of_lines(p: Line, q: Line, order: float) -> float | None:
     if order == 1 and p.cdf is not None and q.cdf is not None:
         pieces, difference = quadrature.Pieces(p, q), _cdf_difference(p, q)
 
-        def gap(x: Any) -> Any:
-            return np.abs(difference(x))
+        def gap(anchor: float, offset: Any) -> Any:
+            return np.abs(difference(anchor + offset))
 
         return math.inf if pieces.diverges(gap) else pieces.integrate(gap)
     if p.ppf is None or q.ppf is None or p.isf is None or q.isf is None:
@@ -119,9 +119,8 @@ def of_lines(p: Line, q: Line, order: float) -> float | None:
         last = size[np.isfinite(size) & (size > 0)][-10:]
         if len(last) == 10 and last[-1] >= last[0] and last[-1] > 1e-12 * size[np.isfinite(size)].max():
             return math.inf
-        total += quadrature.integral(
-            power, np.concatenate([[0, 1, 2, 4, 8, 16, 32, 64, 128], np.linspace(160, 600, 12)])
-        )
+        end = float(tau[np.nan_to_num(size, posinf=0.0) > 1e-18 * size[np.isfinite(size)].max()].max(initial=1.0))
+        total += quadrature.integral(power, np.linspace(0, min(end + 1, 600.0), 24))
     return total ** (1 / order)
 
 
@@ -143,14 +142,14 @@ def squared_energy_of_lines(p: Line, q: Line) -> float | None:
         return None
     pieces, difference = quadrature.Pieces(p, q), _cdf_difference(p, q)
 
-    def gap(x: Any) -> Any:
-        return 2 * difference(x) ** 2
+    def gap(anchor: float, offset: Any) -> Any:
+        return 2 * difference(anchor + offset) ** 2
 
     return math.inf if pieces.diverges(gap) else pieces.integrate(gap)
 
 
 def largest_cdf_gap(p: Line, q: Line) -> float | None:
-    """The sup |F − G| on the line. Between its extremes the densities cross, so only crossings and ends can be it."""
+    """Return sup |F − G| on the line: it can only be where the densities cross, or at an end."""
     if p.cdf is None or q.cdf is None:
         return None
     points = quadrature.Pieces(p, q).cuts
@@ -158,7 +157,7 @@ def largest_cdf_gap(p: Line, q: Line) -> float | None:
 
 
 def largest_gap_of_points(p: Empirical, q: Empirical) -> Tensor:
-    """The sup |F − G| of two weighted samples on the line."""
+    """Return the sup |F − G| of two weighted samples on the line."""
     from divergences.discrete import matched
 
     a, b = matched(p, q)  # on the sorted union of the points
@@ -166,7 +165,7 @@ def largest_gap_of_points(p: Empirical, q: Empirical) -> Tensor:
 
 
 def largest_gap_to_line(p: Empirical, q: Line) -> float | None:
-    """The sup |F − G| of a weighted sample and a continuous law, from both sides of every jump."""
+    """Return the sup |F − G| of a weighted sample and a continuous law, from both sides of every jump."""
     if q.cdf is None:
         return None
     x, order = p.points[:, 0].detach().double().sort()

@@ -218,7 +218,7 @@ def energy_distance(p: Any, q: Any, squared: bool = True, *, cost: Any = None, m
 
 
 def kolmogorov_smirnov(p: Any, q: Any, *, method: str = "auto") -> Any:
-    """The sup |F − G| of the distribution functions, in [0, 1]; probability vectors are ordered by their index."""
+    """Return sup |F − G| of the distribution functions, in [0, 1]; probability vectors are ordered by index."""
     P, Q = laws(p, q, method)
     if isinstance(P, Probabilities):
         if P.values.shape[-1] != Q.values.shape[-1]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import joint as joint_rows
-from estimators import marginals
+from estimators import marginals, resampling
 from estimators.comparison import SCHEMA, Comparison, reading
 from estimators.marginals import Marginal
 from estimators.tables import NA_VALUES, Column, Table, kind_of, listed, read
@@ -185,12 +185,14 @@ def _fill(rows: list[dict[str, Any]], x: Table, y: Table, alpha: float, permutat
     numeric = [r for r in todo if r["kind"] in ("continuous", "discrete", "date")]
     finest = alpha / (10 * max(1, len(todo)))
     rng = np.random.default_rng([seed, 3])
-    x_draws, y_draws = marginals.bootstrap_draws(x.n, rng), marginals.bootstrap_draws(y.n, rng)
+    large = resampling.is_large(x.n, y.n)
+    x_draws, y_draws = (None if large else resampling.bootstrap_draws(n, rng) for n in (x.n, y.n))
     samples, found = [], []
     for row in numeric:
         a, b = x.columns[row["column"]], y.columns[row["column"]]
         samples.append((a.present, b.present))
-        found.append(marginals.numeric(a.present, b.present, x_draws[:, ~a.missing], y_draws[:, ~b.missing], 1 - alpha))
+        draws = [None if d is None else d[:, ~c.missing] for d, c in ((x_draws, a), (y_draws, b))]
+        found.append(marginals.numeric(a.present, b.present, draws[0], draws[1], 1 - alpha, seed))
     bar.update()
     marginals.permutation_tests(samples, found, permutations, finest, seed)
     bar.update()

@@ -104,7 +104,7 @@ def widen(interval: Interval, bias: float) -> Interval:
 
 
 def half_sample_bias(
-    value: Callable[[Samples], float], s: Samples, theta: float, rate: float, seed: int, splits: int = 2
+    value: Callable[[Samples], float], s: Samples, theta: float, rate: float, seed: int, splits: int = 4
 ) -> float:
     """The bias of ``theta``, the value of all points, seen in values on half of the points.
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from estimators.tables import Column
 
+_BLUR = (
+    0.5  # of the root mean squared distance between points; with less, sampling noise in many dimensions is all it sees
+)
 MOST_ROWS = 2000  # the joint statistics look at all pairs of rows, so that their cost grows as the square
 
 
@@ -72,7 +75,7 @@ def design(pairs: Sequence[tuple[Column, Column]], seed: int) -> Design:
 def rows(found: Design, *, seed: int, confidence: float, permutations: int) -> Iterator[tuple[dict[str, Any], Any]]:
     """The joint rows in turn, the two-sample test first, each with the result it came from (None on an error)."""
     yield _row(_test(found, seed, permutations), "test of equality", "", found, seed)
-    for metric, unit, estimator in _measures(found.unit):
+    for metric, unit, estimator in _measures(found):
         yield _row(_estimate(found, estimator, seed, confidence), metric, unit, found, seed)
 
 
@@ -81,7 +84,9 @@ def failed(reason: str, seed: int) -> dict[str, Any]:
     return _blank("test of equality", "", seed) | {"error": reason}
 
 
-def _measures(unit: str) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+def _measures(found: Design) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    unit = found.unit
+
     def mmd() -> Any:
         from estimators.mmd import MMD
 
@@ -100,7 +105,8 @@ def _measures(unit: str) -> Iterator[tuple[str, str, Callable[[], Any]]]:
     def sinkhorn() -> Any:
         from estimators.transport import Sinkhorn
 
-        return Sinkhorn()
+        spread = float(np.concatenate([found.x, found.y]).var(axis=0).sum())
+        return Sinkhorn(blur=float(f"{_BLUR * np.sqrt(2 * spread):.3g}"))
 
     yield "MMD²", "1 (kernel with values in [0, 1])", mmd
     yield "energy distance", unit, energy

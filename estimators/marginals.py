@@ -14,16 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators import resampling
+
 Array = NDArray[np.float64]
 
-BOOTSTRAPS = 400
 _FEW = 10  # a p-value on so few exceeding permutations is refined with more of them
 _FEWEST_FOR_INTERVAL = 8
-_BLOCK = 1 << 21  # numbers held at once
 _MOST_WORK = 1 << 30  # labels drawn at most while refining
 
 
@@ -48,7 +49,7 @@ def wasserstein(x: Array, y: Array) -> float:
         1.0
     """
     n, m = len(x), len(y)
-    gaps, from_x = _pooled(x, y)
+    gaps, from_x = resampling.pooled(x, y)
     # whole numbers, so that equal samples are at distance 0 and not at a rounding error
     heights = np.abs(np.cumsum(from_x)[:-1] * (n + m) - np.arange(1, n + m) * n)
     return float(heights @ gaps) / (n * m)
@@ -63,11 +64,17 @@ def pooled_deviation(x: Array, y: Array) -> float:
 
 
 def numeric(
-    x: Array, y: Array, x_draws: NDArray[np.uint16], y_draws: NDArray[np.uint16], confidence: float
+    x: Array,
+    y: Array,
+    x_draws: NDArray[np.uint16] | None,
+    y_draws: NDArray[np.uint16] | None,
+    confidence: float,
+    seed: int = 0,
 ) -> Marginal:
     """W1 with its interval and its effect in pooled standard deviations; the p-value comes from `permutation_tests`.
 
-    ``x_draws`` (B, n) and ``y_draws`` (B, m) say how often each value is in each bootstrap sample.
+    ``x_draws`` (B, n) and ``y_draws`` (B, m) say how often each value is in each bootstrap sample; without them the
+    bootstrap counts the values between pooled quantiles.
     """
     statistic = wasserstein(x, y)
     notes: list[str] = []
@@ -75,7 +82,10 @@ def numeric(
     if min(len(x), len(y)) < _FEWEST_FOR_INTERVAL:
         notes.append(f"no interval: it needs at least {_FEWEST_FOR_INTERVAL} values a side")
     else:
-        errors = _bootstrap_errors(x, y, x_draws, y_draws)
+        if x_draws is None or y_draws is None:
+            errors = resampling.grid_errors(x, y, np.random.default_rng([seed, len(x), len(y), 2]))
+        else:
+            errors = resampling.bootstrap_errors(x, y, x_draws, y_draws)
         interval = _around(statistic, errors, confidence, len(x), len(y), math.inf)
     deviation = pooled_deviation(x, y)
     effect = statistic / deviation if deviation > 0 else (math.inf if statistic > 0 else 0.0)
@@ -95,21 +105,39 @@ def permutation_tests(
     until p-values as small as ``finest`` can be told apart. That keeps the p-value valid: for t below 10/B only the
     longer run can give p ≤ t, and for larger t going on can only happen where p ≤ t already.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, (x, y) in enumerate(pairs):
-        groups.setdefault((len(x), len(y)), []).append(index)
-    for (n, m), members in groups.items():
-        gaps = np.stack([_pooled(*pairs[i])[0] for i in members], axis=1)
-        observed = np.array([marginals[i].statistic for i in members])
+    groups: dict[tuple[int, int, bytes], list[int]] = {}
+    grids = {i: resampling.grid(x, y) for i, (x, y) in enumerate(pairs) if resampling.is_large(len(x), len(y))}
+    for i, (x, y) in enumerate(pairs):
+        sizes = (grids[i].a + grids[i].b).tobytes() if i in grids else b""
+        groups.setdefault((len(x), len(y), sizes), []).append(i)
+    for (n, m, _), members in groups.items():
+        chosen = [marginals[i] for i in members]
+        first = grids.get(members[0])
+        if first is not None:
+            heights, width = partial(resampling.null_grid_heights, first.a + first.b, n), len(first.a)
+            gaps = np.stack([grids[i].gaps for i in members], axis=1)
+            observed = np.array([resampling.grid_heights(grids[i].a, grids[i].b) @ grids[i].gaps for i in members])
+            for marginal in chosen:
+                marginal.notes.append(f"p-value and interval by W1 on a grid of {width:,} pooled quantiles")
+        else:
+            heights, width = partial(resampling.null_heights, n, m), n + m
+            gaps = np.stack([resampling.pooled(*pairs[i])[0] for i in members], axis=1)
+            observed = np.array([marginal.statistic for marginal in chosen])
+        draw = partial(_null_distances, heights, gaps)
+        _sequential(chosen, observed, draw, permutations, finest, width, [seed, n, m])
 
-        def count(
-            B: int, rng: np.random.Generator, keep: NDArray[np.intp], n: int = n, m: int = m, gaps: Array = gaps
-        ) -> Iterator[Array]:
-            kept = np.ascontiguousarray(gaps[:, keep])
-            for distances in _null_heights(n, m, B, rng):
-                yield distances @ kept
 
-        _sequential([marginals[i] for i in members], observed, count, permutations, finest, n + m, [seed, n, m])
+def _null_distances(
+    heights: Callable[[int, np.random.Generator], Iterator[Array]],
+    gaps: Array,
+    B: int,
+    rng: np.random.Generator,
+    keep: NDArray[np.intp],
+) -> Iterator[Array]:
+    """W1 of the chosen columns for B random labellings, in blocks (b, columns)."""
+    kept = np.ascontiguousarray(gaps[:, keep])
+    for block in heights(B, rng):
+        yield block @ kept
 
 
 def categorical(
@@ -125,13 +153,13 @@ def categorical(
     if min(n, m) < _FEWEST_FOR_INTERVAL:
         found.notes.append(f"no interval: it needs at least {_FEWEST_FOR_INTERVAL} values a side")
     else:
-        p_error = rng.multinomial(n, a / n, BOOTSTRAPS) / n - a / n
-        q_error = rng.multinomial(m, b / m, BOOTSTRAPS) / m - b / m
+        p_error = rng.multinomial(n, a / n, resampling.BOOTSTRAPS) / n - a / n
+        q_error = rng.multinomial(m, b / m, resampling.BOOTSTRAPS) / m - b / m
         errors = 0.5 * np.abs(p_error - q_error).sum(axis=1)
         found.interval = _around(statistic, errors, confidence, n, m, 1.0)
 
     def count(B: int, rng: np.random.Generator, keep: NDArray[np.intp]) -> Iterator[Array]:
-        for size in _blocks(B, k):
+        for size in resampling.blocks(B, k):
             drawn = rng.multivariate_hypergeometric(a + b, n, size=size, method="marginals")
             yield 0.5 * np.abs(drawn / n - (a + b - drawn) / m).sum(axis=1, keepdims=True)
 
@@ -142,14 +170,6 @@ def categorical(
         if names:
             found.notes.append(f"only in the {side}: " + ", ".join(names[:5]) + (" …" if len(names) > 5 else ""))
     return found
-
-
-def bootstrap_draws(n: int, rng: np.random.Generator) -> NDArray[np.uint16]:
-    """How often each of n rows is in each bootstrap sample, (B, n)."""
-    drawn = np.empty((BOOTSTRAPS, n), dtype=np.uint16)
-    for row in drawn:
-        row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
-    return drawn
 
 
 def _sequential(
@@ -181,58 +201,8 @@ def _sequential(
         marginal.expected = float(total[i] / permutations)
 
 
-def _null_heights(n: int, m: int, B: int, rng: np.random.Generator) -> Iterator[Array]:
-    """|F − G| between neighbours of the pooled order, (b, n + m − 1), for B random labellings in blocks."""
-    N = n + m
-    labels = np.zeros(N, dtype=np.int8)
-    labels[:n] = 1
-    expected = np.arange(1, N, dtype=np.float64) * n
-    for size in _blocks(B, N):
-        shuffled = rng.permuted(np.broadcast_to(labels, (size, N)), axis=1)
-        heights = np.cumsum(shuffled[:, :-1], axis=1, dtype=np.float64)
-        heights *= N
-        heights -= expected
-        np.abs(heights, out=heights)
-        heights /= n * m
-        yield heights
-
-
-def _pooled(x: Array, y: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Gaps between neighbours of the pooled sorted sample, and which of its points come from x."""
-    values = np.concatenate([x, y])
-    order = np.argsort(values, kind="stable")
-    return np.diff(values[order]), order < len(x)
-
-
-def _bootstrap_errors(x: Array, y: Array, x_draws: NDArray[np.uint16], y_draws: NDArray[np.uint16]) -> Array:
-    """∫|(F* − Fₙ) − (G* − Gₘ)| for each bootstrap sample."""
-    n, m = len(x), len(y)
-    values = np.concatenate([x, y])
-    order = np.argsort(values, kind="stable")
-    gaps = np.diff(values[order])
-    out, start = [], 0
-    for size in _blocks(len(x_draws), n + m):
-        part = slice(start, start + size)
-        start += size
-        a, b = x_draws[part].astype(np.float64), y_draws[part].astype(np.float64)
-        # rows that miss this column leave fewer draws than values: a sample must still weigh 1
-        a /= np.maximum(a.sum(axis=1, keepdims=True), 1)
-        b /= np.maximum(b.sum(axis=1, keepdims=True), 1)
-        steps = np.concatenate([a - 1 / n, 1 / m - b], axis=1)[:, order]
-        heights = np.cumsum(steps[:, :-1], axis=1)
-        np.abs(heights, out=heights)
-        out.append(heights @ gaps)
-    return np.concatenate(out)
-
-
 def _around(value: float, errors: Array, confidence: float, n: int, m: int, most: float) -> tuple[float, float]:
     """The value ± the quantile of the bootstrapped errors, which are a little small in small samples."""
     least = min(n, m)
     q = float(np.quantile(errors, confidence, method="higher")) * math.sqrt(least / (least - 1))
     return max(0.0, value - q), min(most, value + q)
-
-
-def _blocks(total: int, width: int) -> Iterator[int]:
-    size = max(1, _BLOCK // max(width, 1))
-    for start in range(0, total, size):
-        yield min(size, total - start)

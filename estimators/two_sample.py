@@ -144,12 +144,12 @@ def _families(
 ) -> Iterator[_Statistic]:
     """The statistics to combine, one after the other, so that one kernel matrix is held at a time."""
     if name == "auto":
+        _check_size(z)
         lengths = _bandwidths(z)
         notes.append(
             f"auto: the largest of {len(lengths)} standardised Gaussian MMDs, bandwidths {lengths[0]:.3g} to "
             f"{lengths[-1]:.3g} from the pooled sample"
         )
-        _check_size(z)
         z = z if len(z) <= DOUBLE else z.float()
         d2 = kernels.squared_distances(z, z)
         for h in lengths:
@@ -164,7 +164,10 @@ def _families(
             return
         _check_size(z)
         z = z if len(z) <= DOUBLE else z.float()
-        yield _kernel_statistic(kernel(z, z), n, m, biased=estimator.statistic == "biased")
+        found = _kernel_statistic(kernel(z, z), n, m, biased=estimator.statistic == "biased")
+        if not estimator.squared:
+            found = found._replace(evaluate=_root_of(found.evaluate))
+        yield found
     elif isinstance(estimator, SlicedWasserstein) and not isinstance(estimator, MaxSlicedWasserstein):
         yield _sliced(estimator, estimator.directions(z, generator), z, n, m)
     else:
@@ -243,6 +246,10 @@ def _kernel_statistic(K: Tensor, n: int, m: int, biased: bool = False) -> _Stati
         return (S_xx + own_x) / n**2 + (S_yy + own_y) / m**2 - 2 * S_xy / (n * m)
 
     return _Statistic(evaluate, HELD // N, rounding)
+
+
+def _root_of(evaluate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda labels: evaluate(labels).clamp_min(0.0).sqrt()
 
 
 def _kolmogorov_smirnov(z: Tensor, n: int, m: int) -> _Statistic:

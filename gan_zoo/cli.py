@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def _report(history: Any, out: str, as_json: bool) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     import gan_zoo as zoo
-    from gan_zoo.pictures import grid
+    from estimators.report.page import png
+    from gan_zoo.pictures import mosaic
 
     out = Path(options.out)
     if out.suffix not in (".npy", ".png"):
@@ -118,7 +120,11 @@ def _sample(options: argparse.Namespace) -> int:
         if out.suffix == ".npy":
             np.save(file, samples)
         else:
-            grid(samples).savefig(file, format="png", dpi=150)
+            file.write(png(np.kron(mosaic(samples), np.ones((4, 4) + (1,) * (samples.ndim == 4 and samples.shape[1] == 3)))))
     os.replace(fresh, out)
     print(f"{len(samples)} samples of shape {samples.shape[1:]} in {out}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -47,17 +47,10 @@ class History:
 
     def plot(self, *names: str, ax: Any = None) -> Any:
         """Draw the columns (all terms by default) against the step; returns the Axes."""
-        if ax is None:
-            try:
-                from matplotlib.figure import Figure
-            except ImportError:
-                raise ImportError('plot needs matplotlib: pip install "divergence-toolkit[report]"') from None
-            ax = Figure(figsize=(6, 3.5), layout="constrained").add_subplot()
-        for name in names or [name for name in self.columns if name != "step"]:
-            ax.plot(self["step"], self[name], label=name, linewidth=1.2)
-        ax.set_xlabel("step")
-        ax.legend(frameon=False)
-        return ax
+        from estimators.report.figures import lines
+
+        chosen = names or [name for name in self.columns if name != "step"]
+        return lines({name: (self["step"], self[name]) for name in chosen}, "step", "value", ax=ax)
 
     def __repr__(self) -> str:
         if not self.rows:

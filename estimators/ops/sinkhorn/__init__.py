@@ -19,6 +19,7 @@ from torch import Tensor
 
 SWEEPS = 20  # products between two exact sweeps
 PLAIN = 6  # of them unrelaxed: they measure the rate from which the relaxation follows
+NEAR = 0.1  # marginal error below which over-relaxation is safe: further away it may circle
 FARTHEST = 50.0  # |log u| beyond which the absorbed products lose digits in single precision
 
 
@@ -45,9 +46,10 @@ def solve(
 ) -> Solution:
     """The potentials for cost C (..., n, m), weights a (..., n), b (..., m), and ε (...,), without a gradient.
 
-    ε falls by a factor of 4 a sweep from the largest cost (annealing), then sweeps run until the marginal error of
-    every problem is at most ``tolerance`` or ``iterations`` are done; the caller looks at ``error``. ``symmetric`` says
-    that the two measures are the same: then f = g, and averaged updates, f ← (f + T(f))/2, halve the error each time.
+    ε falls in steps of 4 from the largest cost, with a round of sweeps at each (annealing), then sweeps run until the
+    marginal error of every problem is at most ``tolerance`` or ``iterations`` are done; the caller looks at ``error``.
+    ``symmetric`` says that the two measures are the same: then f = g, and averaged updates, f ← (f + T(f))/2, halve the
+    error each time.
     Cost: O(nm) a sweep; memory two matrices of the size of C.
 
     References: Peyré and Cuturi 2019, remark 4.23 and section 4.4 (stabilisation); Lehmann et al. 2021, eq. (12)
@@ -68,7 +70,11 @@ def solve(
     def update_g(f: Tensor, e: Tensor) -> Tensor:
         return damp(-e * torch.logsumexp((f[..., :, None] - C) / e[..., None] + log_a[..., :, None], -2), e)
 
+    def mismatch(f: Tensor, f_new: Tensor, e: Tensor) -> Tensor:
+        return (a * torch.expm1(((f - f_new) / e).clamp(max=FARTHEST)).abs()).sum(-1)
+
     f, g = torch.zeros_like(C[..., 0]), torch.zeros_like(C[..., 0, :])
+    sweeps = steps + 1
     for k in range(steps + 1):
         scale = torch.maximum(epsilon, top * 4.0**-k)[..., None]
         if symmetric:
@@ -77,19 +83,23 @@ def solve(
         else:
             f = update_f(g, scale)
             g = update_g(f, scale)
-    sweeps, before, relax = steps + 1, torch.full_like(epsilon, math.inf), torch.ones_like(epsilon, dtype=torch.bool)
+            if 0 < k < steps and sweeps < iterations:
+                near = mismatch(f, update_f(g, scale), scale) < NEAR
+                f, g = _absorbed(C, a, b, scale, rho, f, g, near, symmetric)
+                sweeps += 1 + SWEEPS
+    before = torch.full_like(epsilon, math.inf)
     while True:
         f_new = update_f(g, e)
-        error = (a * torch.expm1(((f - f_new) / e).clamp(max=FARTHEST)).abs()).sum(-1)
+        error = mismatch(f, f_new, e)
         if symmetric:
             f, g = ((f + f_new) / 2,) * 2
         else:
             f, g = f_new, update_g(f_new, e)
         if sweeps >= iterations or bool((error <= tolerance).all()):
             break
-        relax = relax & (error < before)  # a relaxation that does not pay is not tried again on that problem
+        near = (error < before) & (error < NEAR)
         before = error
-        f, g = _absorbed(C, a, b, e, rho, f, g, relax, symmetric)
+        f, g = _absorbed(C, a, b, e, rho, f, g, near, symmetric)
         sweeps += 1 + SWEEPS
     if symmetric:
         g = update_g(f, e)
@@ -105,10 +115,10 @@ def _absorbed(
     rho: Tensor | None,
     f: Tensor,
     g: Tensor,
-    relax: Tensor,
+    near: Tensor,
     symmetric: bool,
 ) -> tuple[Tensor, Tensor]:
-    """`SWEEPS` sweeps from (f, g) as products with K; (f, g) itself for a problem that leaves the safe range."""
+    """Sweeps from (f, g) as products with K, over-relaxed where ``near``; (f, g) where they leave safe ground."""
     K = torch.exp((f[..., :, None] + g[..., None, :] - C) / e[..., None])
     KT = K.transpose(-2, -1)
     damping = 1.0 if rho is None else 1 / (1 + e / rho[..., None])
@@ -135,8 +145,8 @@ def _absorbed(
             if k == PLAIN - 2:
                 change = (a * move.abs()).sum(-1, keepdim=True)
             elif k == PLAIN - 1:
-                rate = ((a * move.abs()).sum(-1, keepdim=True) / change.clamp_min(1e-30)).clamp(0.0, 0.99)
-                omega = torch.where(relax[..., None], 2 / (1 + (1 - rate).sqrt()), 1.0)
+                rate = ((a * move.abs()).sum(-1, keepdim=True) / change.clamp_min(1e-30)).clamp(0.0, 0.999)
+                omega = torch.where(near[..., None], 2 / (1 + (1 - rate).sqrt()), 1.0)
     furthest = torch.maximum(u.abs().amax(-1, keepdim=True), v.abs().amax(-1, keepdim=True))
     safe = furthest < FARTHEST  # false for NaN as well
     f_new, g_new = torch.where(safe, f + e * u, f), torch.where(safe, g + e * v, g)

@@ -1,0 +1,146 @@
+"""The game's mechanics: shared draws, one gradient a player, batches as a function of (seed, i), bounds, options."""
+
+import numpy as np
+import pytest
+import torch
+
+import divergences as dv
+import estimators as est
+import gan_zoo as zoo
+from gan_zoo.data import Minibatches, points
+from gan_zoo.game import Draw
+
+POINTS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+QUIET = {"accelerator": "cpu", "progress": False}
+
+
+def draw_of(game, n=16):
+    x = torch.as_tensor(POINTS[:n])
+    return Draw(game, n, torch.Generator().manual_seed(0), {"x": x})
+
+
+def test_a_law_is_evaluated_once_a_draw():
+    game = zoo.build("generator", like=POINTS)
+    draw = draw_of(game)
+    assert draw["y"] is draw["y"] and draw["z"] is draw["z"]
+    assert not torch.equal(draw["z"], Draw(game, 16, torch.Generator().manual_seed(1))["z"])
+
+
+def test_only_the_active_player_gets_a_gradient_and_a_critic_step_builds_no_graph_in_the_generator():
+    game = zoo.build("generator", like=POINTS, divergence="js")
+    critic, generator = game.plan.stages[0].phases
+    draw = draw_of(game)
+    gradients, logged = game.gradients(critic, draw, 0.0)
+    assert list(gradients) == ["critic"] and "critic" in logged
+    assert not draw["y"].requires_grad
+    gradients, _ = game.gradients(generator, draw_of(game), 0.0)
+    assert list(gradients) == ["generator"] and all(bool((g != 0).any()) for g in gradients["generator"])
+
+
+@pytest.mark.parametrize("divergence", est.names())
+def test_the_gradient_of_a_players_loss_is_that_of_its_terms(divergence):
+    """Against a plain backward pass through the same loss, on the same draw."""
+    game = zoo.build("generator", like=POINTS, divergence=divergence, seed=3)
+    phase = game.plan.stages[0].phases[-1]
+    found, _ = game.gradients(phase, draw_of(game), 0.0)
+    game.networks.requires_grad_(True)
+    game.zero_grad()
+    draw = draw_of(game)
+    game.networks["divergence"](draw["x"], draw["y"], generator=draw.generator).backward()
+    for gradient, parameter in zip(found["generator"], game.networks["generator"].parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+def test_minibatches_are_epochs_without_repetition_and_a_function_of_seed_and_index():
+    stream = torch.arange(10.0)[:, None]
+    batches = Minibatches(stream, 3, seed=5)
+    first = [batches[i] for i in range(3)]
+    assert len(set(torch.cat(first).flatten().tolist())) == 9
+    again = Minibatches(stream, 3, seed=5)
+    assert torch.equal(again[7], batches[7]) and torch.equal(again[1], first[1])
+    assert not torch.equal(Minibatches(stream, 3, seed=6)[0], first[0])
+
+
+def test_data_find_their_space():
+    flat, space = points(np.full((4, 8, 8), 255, dtype=np.uint8))
+    assert flat.shape == (4, 64) and flat.max() == 1 and (space.shape, space.low, space.high) == ((8, 8), 0.0, 1.0)
+    _, space = points(POINTS)
+    assert space.low is None and np.allclose(space.center, POINTS.mean(0), atol=1e-6)
+    _, space = points(np.random.default_rng(0).uniform(-1, 1, size=(9, 1, 4, 4)))
+    assert (space.low, space.high) == (-1.0, 1.0)
+
+
+def test_points_far_from_the_origin_are_learned_in_their_own_units():
+    """Coordinates in the millions and in the thousandths: networks work in standard units, samples come out in the data's."""
+    data = POINTS.astype(np.float64) * [1e3, 1e-3, 1] + [1e6, 0, -5]
+    game = zoo.build("generator", like=data, divergence="sliced_wasserstein")
+    y = game.sample(2000, seed=0).double().numpy()
+    assert np.all(np.abs(y.mean(0) - data.mean(0)) < data.std(0))
+    zoo.train(game, data, steps=3, **QUIET)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_an_unknown_option_lists_the_valid_ones(name):
+    with pytest.raises(ValueError, match=rf"'{name}' has no option 'optimiser'; its options are .*latent"):
+        zoo.build(name, like=POINTS, optimiser="sgd")
+
+
+def test_bad_calls_name_the_argument():
+    with pytest.raises(ValueError, match="unknown variant 'wgangp'; did you mean 'wgan_gp'"):
+        zoo.build("wgangp", like=POINTS)
+    with pytest.raises(ValueError, match="unknown divergence 'sinkhron'; did you mean 'sinkhorn'"):
+        zoo.build("generator", like=POINTS, divergence="sinkhron")
+    with pytest.raises(TypeError, match="generator must be a torch.nn.Module: got str"):
+        zoo.build("generator", like=POINTS, generator="mlp")
+    with pytest.raises(ValueError, match="need a divergence with a critic"):
+        zoo.build("generator", like=POINTS, divergence="mmd", constraint=est.R1())
+    game = zoo.build("generator", like=POINTS)
+    with pytest.raises(ValueError, match=r"points of shape \(3,\), as the game was built: got \(2,\)"):
+        zoo.train(game, POINTS[:, :2], steps=1, **QUIET)
+    with pytest.raises(ValueError, match="steps must be at least 1: got 0"):
+        zoo.train(game, POINTS, steps=0, **QUIET)
+    with pytest.raises(ValueError, match="n must be at least 1: got 0"):
+        game.sample(0)
+    with pytest.raises(ValueError, match="no law 'c' to fix"):
+        game.sample(2, c=1)
+    bad = POINTS.copy()
+    bad[3] = np.inf
+    with pytest.raises(ValueError, match="data has 3 infinite or non-finite value"):
+        zoo.build("generator", like=bad)
+    with pytest.raises(ValueError, match="the Bernoulli likelihood needs images"):
+        zoo.build("vae", like=POINTS, likelihood="bernoulli")
+
+
+def test_a_law_can_be_fixed_when_sampling():
+    game = zoo.build("generator", like=POINTS, latent=2)
+    z = np.zeros((4, 2))
+    y = game.sample(4, z=z)
+    assert torch.equal(y[0], y[3])
+
+
+def test_training_touches_no_global_state():
+    torch.manual_seed(11)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    game = zoo.build("generator", like=POINTS, divergence="js")
+    zoo.train(game, POINTS, steps=3, **QUIET)
+    game.sample(3)
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+
+
+def test_the_vaes_kl_and_likelihood_are_the_textbook_ones():
+    game = zoo.build("vae", like=POINTS, latent=2)
+    draw = draw_of(game)
+    mean, log_variance = draw["posterior"].chunk(2, -1)
+    terms = {term.name: draw.evaluate(term)[0] for term in game.plan.terms}
+    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(-1).mean()  # Kingma and Welling 2014, appendix B
+    torch.testing.assert_close(terms["kl"], kl)
+    likelihood = game.networks["likelihood"]
+    normal = torch.distributions.Normal(likelihood.mean(draw["reconstruction"]), (likelihood.log_variance / 2).exp())
+    torch.testing.assert_close(terms["nll"], -normal.log_prob(draw["x"]).sum(-1).mean())
+
+
+@pytest.mark.parametrize("name", [name for name in dv.names() if name in est.names()])
+def test_an_f_divergence_object_does_what_its_name_does(name):
+    by_name = zoo.build("generator", like=POINTS, divergence=name, seed=0)
+    by_object = zoo.build("generator", like=POINTS, divergence=dv.get(name), seed=0)
+    assert repr(by_name.networks["divergence"]) == repr(by_object.networks["divergence"])
