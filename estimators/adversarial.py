@@ -27,6 +27,7 @@ class MinimaxGAN(CriticEstimator):
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
         in x, y and the critic's weights.
+
     Args:
         critic: a network giving one logit a point, V; an MLP is built from the data's shape where it is None.
         constraint: what keeps the critic smooth, such as `R1`; by default nothing.
@@ -50,7 +51,7 @@ class MinimaxGAN(CriticEstimator):
         self.constraint = constraint
 
     def pieces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """log 2 + ½ log D(x) and −½ log(1 − D(y)), from logits."""
+        """Log 2 + ½ log D(x) and −½ log(1 − D(y)), from logits."""
         assert self.critic is not None  # `compute` refuses a missing critic
         v, w = evaluate(self.critic, x), evaluate(self.critic, y)
         return math.log(2) - softplus(-v) / 2, softplus(w) / 2

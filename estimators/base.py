@@ -263,4 +263,3 @@ def same_kind(result: Tensor, *inputs: Any) -> Any:
     if any(isinstance(v, Tensor) for v in inputs):
         return result
     return result.item() if result.ndim == 0 else result.detach().numpy()
-

@@ -145,9 +145,7 @@ def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: floa
                 "The two data sets differ as a whole: in how columns depend on each other, or in many small ways."
             )
         elif p > alpha and differ:
-            said.append(
-                "The joint test looks at all columns at once and does not see it: few columns carry the difference."
-            )
+            said.append("The joint test does not see it, as happens when few columns carry a difference.")
     elif joint:
         said.append(f"There is no joint test: {joint[0]['error']}.")
     for side in ("reference", "current"):

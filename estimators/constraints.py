@@ -101,7 +101,7 @@ class R1(Constraint):
 
 
 def interpolates(x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-    """u = εx + (1 − ε)y for each of the min(n, m) pairs, with an ε of its own, cut from the graph."""
+    """U = εx + (1 − ε)y for each of the min(n, m) pairs, with an ε of its own, cut from the graph."""
     pairs = min(len(x), len(y))
     x, y = x[:pairs].detach(), y[:pairs].detach()
     epsilon = torch.rand(pairs, 1, generator=generator, device=x.device, dtype=x.dtype)

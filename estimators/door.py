@@ -44,7 +44,9 @@ def admit(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, minim
     try:
         torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except RuntimeError:
-        raise ValueError(f"the leading axes of x and y do not broadcast: {tuple(a.shape)} and {tuple(b.shape)}") from None
+        raise ValueError(
+            f"the leading axes of x and y do not broadcast: {tuple(a.shape)} and {tuple(b.shape)}"
+        ) from None
     if a.device != b.device:
         raise ValueError(f"x and y must be on one device: got {a.device} and {b.device}")
     dtype = torch.promote_types(a.dtype, b.dtype)

@@ -23,6 +23,7 @@ class KantorovichRubinstein(CriticEstimator):
         one pass of the critic; a gradient penalty adds two; `fit` and `estimate` train it (seconds).
     Gradients:
         in x, y and the critic's weights.
+
     Args:
         critic: a network giving one value a point; an MLP is built from the data's shape where it is None.
         constraint: by default the two-sided gradient penalty on interpolates with λ = 10.

@@ -239,7 +239,7 @@ def _mean(sums: Tensor, w: Tensor | None) -> Tensor:
 
 
 def _linear(kernel: Any, x: Tensor, y: Tensor) -> Tensor:
-    """h of lemma 14, Gretton et al. 2012, for each disjoint pair of points, (..., min(n, m)//2)."""
+    """H of lemma 14, Gretton et al. 2012, for each disjoint pair of points, (..., min(n, m)//2)."""
     half = min(x.shape[-2], y.shape[-2]) // 2
     x1, x2, y1, y2 = (p[..., start : 2 * half : 2, None, :] for p in (x, y) for start in (0, 1))
     return (kernel(x1, x2) + kernel(y1, y2) - kernel(x1, y2) - kernel(x2, y1)).squeeze((-2, -1))

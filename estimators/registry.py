@@ -66,7 +66,9 @@ def as_estimator(divergence: str | dv.FDivergence | Estimator) -> Estimator:
     return Variational(_f_divergence(divergence))
 
 
-def estimate(x: Any, y: Any, divergence: str | dv.FDivergence | Estimator = "kl", method: str = "auto", **options: Any) -> Estimate:
+def estimate(
+    x: Any, y: Any, divergence: str | dv.FDivergence | Estimator = "kl", method: str = "auto", **options: Any
+) -> Estimate:
     """D(P‖Q) from samples, by the estimator that fits the name and the method; the choice stands in the notes.
 
     Args:

@@ -1,7 +1,7 @@
 """Random relabellings and bootstrap samples of two pooled samples, as the heights |F − G| between sorted values.
 
-W1 is the sum of these heights times the gaps between the values, so that one block of relabellings serves every column of
-the same sizes. Large samples are resampled on a grid of pooled quantiles, at a cost that does not grow with them.
+W1 is the sum of these heights times the gaps between the values, so that one block of relabellings serves every column
+of the same sizes. Large samples are resampled on a grid of pooled quantiles, at a cost that does not grow with them.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def bootstrap_errors(x: Array, y: Array, x_draws: NDArray[np.uint16], y_draws: N
 
 
 def blocks(total: int, width: int) -> Iterator[int]:
+    """Sizes that sum to ``total``, each small enough for rows of ``width`` numbers to be held at once."""
     size = max(1, _BLOCK // max(width, 1))
     for start in range(0, total, size):
         yield min(size, total - start)

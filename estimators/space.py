@@ -39,7 +39,9 @@ class Space:
             ValueError: the points are not of this space.
         """
         if tuple(points.shape[1:]) != self.shape:
-            raise ValueError(f"data must have points of shape {self.shape}: got an array of shape {tuple(points.shape)}")
+            raise ValueError(
+                f"data must have points of shape {self.shape}: got an array of shape {tuple(points.shape)}"
+            )
         return points.reshape(len(points), self.dim)
 
     def natural(self, points: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class Variational(CriticEstimator):
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
         in x, y and the critic's weights.
+
     Args:
         divergence: a row of the table of f-divergences, by name or as an object.
         critic: a network giving one value a point, V; an MLP is built from the data's shape where it is None.

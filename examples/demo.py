@@ -166,8 +166,18 @@ def page(found: dict[str, Any], command: str) -> Page:
         )
     page.table(
         "Do two samples differ?",
-        ["samples", "images", "finding", "p", ("interval", "on p, 95%"), "MMD²", ("interval", "95%"),
-         ("sliced W2", "pixel values"), ("interval", "95%"), ("pixels that differ", "of 64")],  # fmt: skip
+        [
+            "samples",
+            "images",
+            "finding",
+            "p",
+            ("interval", "on p, 95%"),
+            "MMD²",
+            ("interval", "95%"),
+            ("sliced W2", "pixel values"),
+            ("interval", "95%"),
+            ("pixels that differ", "of 64"),
+        ],  # fmt: skip
         rows,
         note="p: permutation test of all pixels together, 999 permutations. Pixels: adjusted for 64 comparisons "
         "(Benjamini–Hochberg). An unbiased MMD² may be negative.",
@@ -210,8 +220,17 @@ def page(found: dict[str, Any], command: str) -> Page:
         judged.append([m["model"].title, int(m["history"]["step"][-1]), m["seconds"], before, *_judged(m["after"])])
     page.table(
         "Each model against held-out digits",
-        ["model", "steps", ("training", "s"), ("sliced W2 before", "pixel values"), ("sliced W2", "pixel values"),
-         ("interval", "95%"), ("energy distance", "pixel values"), ("interval", "95%"), ("p", "two-sample test")],  # fmt: skip
+        [
+            "model",
+            "steps",
+            ("training", "s"),
+            ("sliced W2 before", "pixel values"),
+            ("sliced W2", "pixel values"),
+            ("interval", "95%"),
+            ("energy distance", "pixel values"),
+            ("interval", "95%"),
+            ("p", "two-sample test"),
+        ],  # fmt: skip
         judged,
         note="None of these estimators was trained on. The first row is what real digits reach: no model can be expected "
         "to come below it. A small p says that the samples can still be told from real ones.",

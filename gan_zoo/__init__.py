@@ -18,5 +18,15 @@ from gan_zoo.laws import Normal, Uniform
 from gan_zoo.train import load, resume, train
 
 __all__ = [
-    "Game", "History", "Normal", "Space", "Uniform", "build", "load", "models", "names", "resume", "train",
+    "Game",
+    "History",
+    "Normal",
+    "Space",
+    "Uniform",
+    "build",
+    "load",
+    "models",
+    "names",
+    "resume",
+    "train",
 ]

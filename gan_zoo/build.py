@@ -22,6 +22,7 @@ from gan_zoo.data import mix, points
 from gan_zoo.game import Game
 from gan_zoo.networks.mlp import decoder, encoder
 
+
 @dataclass(frozen=True)
 class _Variant:
     """A family's function of a kit and options, and the options in which this variant differs from the family."""
@@ -43,7 +44,9 @@ def variant(function: Callable[..., Game]) -> Callable[..., Game]:
     return function
 
 
-def variant_of(family: Callable[..., Game]) -> Callable[[Callable[[Space], dict[str, Any]]], Callable[[Space], dict[str, Any]]]:
+def variant_of(
+    family: Callable[..., Game],
+) -> Callable[[Callable[[Space], dict[str, Any]]], Callable[[Space], dict[str, Any]]]:
     """Register a variant of a family: a function of the data's space giving the options in which it differs."""
 
     def register(defaults: Callable[[Space], dict[str, Any]]) -> Callable[[Space], dict[str, Any]]:
@@ -122,11 +125,11 @@ class Kit:
         self.space, self.random, self.examples = space, generator, examples
 
     def decoder(self, own: nn.Module | None, latent: int, argument: str = "generator") -> nn.Module:
-        """latent → data: the user's module, copied, or an MLP that ends in the data's range or scale."""
+        """Latent → data: the user's module, copied, or an MLP that ends in the data's range or scale."""
         return decoder(latent, self.space, self.random) if own is None else _copied(own, argument)
 
     def logits(self, own: nn.Module | None, latent: int) -> nn.Module:
-        """latent → free values of a likelihood: the user's decoder, copied, or an MLP."""
+        """Latent → free values of a likelihood: the user's decoder, copied, or an MLP."""
         return mlp(latent, self.space.dim, generator=self.random) if own is None else _copied(own, "decoder")
 
     def encoder(self, own: nn.Module | None, outputs: int, *, unit_scale: bool = False) -> nn.Module:

@@ -48,7 +48,9 @@ def read(folder: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read: it is damaged or not a checkpoint of this library ({reason})") from None
+        raise ValueError(
+            f"{path} cannot be read: it is damaged or not a checkpoint of this library ({reason})"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this library: expected the format {_FORMAT!r}")
     return content

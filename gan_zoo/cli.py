@@ -120,7 +120,9 @@ def _sample(options: argparse.Namespace) -> int:
         if out.suffix == ".npy":
             np.save(file, samples)
         else:
-            file.write(png(np.kron(mosaic(samples), np.ones((4, 4) + (1,) * (samples.ndim == 4 and samples.shape[1] == 3)))))
+            file.write(
+                png(np.kron(mosaic(samples), np.ones((4, 4) + (1,) * (samples.ndim == 4 and samples.shape[1] == 3))))
+            )
     os.replace(fresh, out)
     print(f"{len(samples)} samples of shape {samples.shape[1:]} in {out}")
     return 0

@@ -76,7 +76,9 @@ class Minibatches:
 
 def mix(*words: int) -> int:
     """One 63-bit seed from several integers, well mixed."""
-    return int(np.random.SeedSequence([word & 0xFFFFFFFFFFFFFFFF for word in words]).generate_state(1, np.uint64)[0] >> 1)
+    return int(
+        np.random.SeedSequence([word & 0xFFFFFFFFFFFFFFFF for word in words]).generate_state(1, np.uint64)[0] >> 1
+    )
 
 
 def _bounds(values: Tensor, byte: bool) -> tuple[float | None, float | None]:
@@ -126,6 +128,8 @@ def _images(folder: Path) -> np.ndarray:
         with Image.open(file) as image:
             images.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")))
     if len({image.shape for image in images}) > 1:
-        raise ValueError(f"the images of {folder} must have one size: {files[0].name} is {images[0].shape}, others differ")
+        raise ValueError(
+            f"the images of {folder} must have one size: {files[0].name} is {images[0].shape}, others differ"
+        )
     stacked = np.stack(images)
     return stacked if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)

@@ -227,7 +227,9 @@ class Game(nn.Module):
             raise ValueError(f"no law {unknown[0]!r} to fix: this game has {', '.join(self.laws)}")
         device = next(self.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
-        fixed = {law: torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device) for law, value in given.items()}
+        fixed = {
+            law: torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device) for law, value in given.items()
+        }
         training = self.training
         self.eval()
         try:
@@ -241,9 +243,7 @@ class Game(nn.Module):
             f"  {name}: {sum(p.numel() for p in network.parameters()):,} parameters"
             for name, network in self.networks.items()
         )
-        terms = "\n".join(
-            f"  {term.name}: minimised by {', '.join(term.coefficients)}" for term in self.plan.terms
-        )
+        terms = "\n".join(f"  {term.name}: minimised by {', '.join(term.coefficients)}" for term in self.plan.terms)
         return f"Game {self.plan.recipe.get('name', '')!r} on points of shape {self.space.shape}\n{networks}\n{terms}"
 
 

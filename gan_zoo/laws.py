@@ -44,12 +44,12 @@ def prior(latent: int | Prior) -> Prior:
 
 
 def data(draw: Draw) -> Tensor:
-    """x itself, for a law that is the data unless an option changes it."""
+    """X itself, for a law that is the data unless an option changes it."""
     return draw["x"]
 
 
 def generated(draw: Draw) -> Tensor:
-    """y = G(z)."""
+    """Y = G(z)."""
     return draw.net("generator")(draw["z"])
 
 

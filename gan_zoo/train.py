@@ -116,9 +116,7 @@ def load(out: str | Path, **own: Any) -> Game:
 class _Training:
     """A game on its way: everything that a checkpoint must hold is an attribute here."""
 
-    def __init__(
-        self, game: Game, data: Any, settings: dict[str, Any], fabric: Fabric, out: Path | None
-    ) -> None:
+    def __init__(self, game: Game, data: Any, settings: dict[str, Any], fabric: Fabric, out: Path | None) -> None:
         fabric.launch()
         self.game, self.settings, self.fabric, self.out = game.to(fabric.device), settings, fabric, out
         self.streams = self._open(data)
@@ -191,7 +189,9 @@ class _Training:
                 flat = self.fabric.all_reduce(flat, reduce_op="mean")
             if not bool(torch.isfinite(flat).all()):
                 raise FloatingPointError(f"the gradient of player {player!r} became non-finite")
-            for parameter, part in zip(self.game.parameters_of(player), flat.split([p.numel() for p in parts]), strict=True):
+            for parameter, part in zip(
+                self.game.parameters_of(player), flat.split([p.numel() for p in parts]), strict=True
+            ):
                 parameter.grad = part.view_as(parameter)
         for player in phase.players:
             optimizer = self.optimizers[player]

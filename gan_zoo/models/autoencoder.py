@@ -23,7 +23,7 @@ from gan_zoo.networks.mlp import InRange
 
 
 def squared_cost(draw: Draw, *, scale: float) -> Tensor:
-    """scale · ‖x − dec(z)‖², summed over coordinates, the mean over the batch."""
+    """Scale · ‖x − dec(z)‖², summed over coordinates, the mean over the batch."""
     return scale * (draw["x"] - draw["reconstruction"]).square().sum(-1).mean()
 
 
@@ -46,21 +46,22 @@ def autoencoder(
     critic_steps: int = 1,
     ema: float = 0.995,
 ) -> Game:
-    """min cost_scale·E‖x − dec(enc(x))‖² + weight·D(q_z‖p_z), the aggregate posterior matched by any estimator D.
+    """Min cost_scale·E‖x − dec(enc(x))‖² + weight·D(q_z‖p_z), the aggregate posterior matched by any estimator D.
 
     Without a divergence it is a plain auto-encoder, whose prior samples mean nothing.
     """
     z = prior(latent)
     adam = Adam(lr, betas, decay)
     player = Player("autoencoder", ("encoder", "decoder"), adam)
-    networks = {"encoder": kit.encoder(encoder, z.dim, unit_scale=True), "decoder": kit.decoder(decoder, z.dim, "decoder")}
+    networks = {
+        "encoder": kit.encoder(encoder, z.dim, unit_scale=True),
+        "decoder": kit.decoder(decoder, z.dim, "decoder"),
+    }
     terms: list[Term] = []
     players, phases = {"autoencoder": player}, (Phase(("autoencoder",)),)
     if divergence is not None:
         estimator = kit.estimator(divergence, space=Space((z.dim,)), critic=critic, constraint=constraint)
-        terms, players, phases = match(
-            estimator, "code", "z", player, adam, weight=weight, critic_steps=critic_steps
-        )
+        terms, players, phases = match(estimator, "code", "z", player, adam, weight=weight, critic_steps=critic_steps)
         networks["divergence"] = estimator
     elif critic is not None or constraint is not None:
         raise ValueError("critic= and constraint= need divergence=: a plain auto-encoder matches nothing")
@@ -116,7 +117,7 @@ def posterior(draw: Draw) -> Tensor:
 
 
 def reparametrized(draw: Draw) -> Tensor:
-    """z ~ q(z|x), differentiable in its parameters."""
+    """Z ~ q(z|x), differentiable in its parameters."""
     mean, log_variance = draw["posterior"].chunk(2, -1)
     noise = torch.randn(mean.shape, generator=draw.generator, device=draw.device)
     return mean + (log_variance / 2).exp() * noise
@@ -180,7 +181,10 @@ def vae(
         "reconstruction": reconstructed,
         "y": likelihood_mean,
     }
-    terms = [Term("nll", negative_log_likelihood, {"autoencoder": 1.0}), Term("kl", conditional_kl, {"autoencoder": 1.0})]
+    terms = [
+        Term("nll", negative_log_likelihood, {"autoencoder": 1.0}),
+        Term("kl", conditional_kl, {"autoencoder": 1.0}),
+    ]
     player = Player("autoencoder", tuple(networks), Adam(lr, betas, decay))
     plan = Plan(laws, terms, {"autoencoder": player}, [Stage((Phase(("autoencoder",)),))], batch, tuple(networks), ema)
     return Game(networks, plan, kit.space)

@@ -65,7 +65,7 @@ def generator(
     critic_steps: int = 1,
     ema: float = 0.995,
 ) -> Game:
-    """min over G of D(data ‖ G(z)) for any registered divergence or estimator D; a critic is given R1 on both samples unless it has a constraint."""
+    """Min over G of D(data ‖ G(z)) for any registered divergence or estimator D; a critic is given R1 on both samples unless it has a constraint."""
     estimator = kit.estimator(divergence, critic=critic, constraint=constraint)
     z = prior(latent)
     adam = Adam(lr, betas, decay)

@@ -44,7 +44,9 @@ def test_any_divergence_shapes_a_latent_space(divergence, digits):
     zoo.train(plain, digits[0], steps=STEPS, seed=0, accelerator="cpu", progress=False)
     unmatched = plain.averages["encoder"](torch.as_tensor(digits[1]).flatten(1))
     energy = est.EnergyDistance()
-    assert energy(codes, prior) < energy(unmatched, prior) / 2  # the divergence, not the start, brings codes to the prior
+    assert (
+        energy(codes, prior) < energy(unmatched, prior) / 2
+    )  # the divergence, not the start, brings codes to the prior
 
 
 STEPS_OF = {"gan": 1500, "fgan": 1500, "wgan_gp": 600}  # their papers' learning rates are a fifth to a tenth of ours

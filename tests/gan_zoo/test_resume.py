@@ -15,7 +15,9 @@ import estimators as est
 import gan_zoo as zoo
 
 QUIET = {"accelerator": "cpu", "progress": False}
-POINTS = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32) @ np.diag([1.0, 5.0, 0.1]).astype(np.float32) + 7
+POINTS = (
+    np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32) @ np.diag([1.0, 5.0, 0.1]).astype(np.float32) + 7
+)
 
 
 def same(a, b):
@@ -30,7 +32,9 @@ VARIANTS = [(name, {}) for name in zoo.names() if name != "autoencoder"] + [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in VARIANTS])
+@pytest.mark.parametrize(
+    ("name", "options"), VARIANTS, ids=[f"{n}-{'-'.join(map(str, o.values()))}" for n, o in VARIANTS]
+)
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(name, options, tmp_path, monkeypatch):
     whole = zoo.build(name, like=POINTS, seed=1, **options)
     history = zoo.train(whole, POINTS, steps=12, seed=2, log_every=3, **QUIET)
@@ -157,7 +161,9 @@ def test_a_non_finite_loss_stops_with_the_terms_name_and_keeps_the_last_good_sta
             return super().forward(z) * (float("nan") if Fragile.calls == 6 else 1.0)
 
     game = zoo.build("generator", like=POINTS, generator=Fragile(16, 3), divergence="energy_distance")
-    with pytest.raises(FloatingPointError, match=r"term 'divergence' of player 'generator' became nan at step 6; the last"):
+    with pytest.raises(
+        FloatingPointError, match=r"term 'divergence' of player 'generator' became nan at step 6; the last"
+    ):
         zoo.train(game, POINTS, steps=20, out=tmp_path, **QUIET)
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["training"]["step"] == 5

@@ -1,0 +1,106 @@
+"""`make readme`: the README's tables, made from `benchmarks/results/`. ``--check`` says whether they are up to date."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from estimators.report import number
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def source(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"Measured by `{found['command']}` on {machine['processor']}, {machine['cores']} cores, "
+        f"Python {machine['python']}, torch {machine['versions']['torch']}, {machine['measured']}."
+    )
+
+
+def demo(found: dict[str, Any]) -> str:
+    compared = []
+    for name, comparison in found["comparisons"].items():
+        joint = {row["metric"]: row for row in comparison["joint"]}
+        test, mmd, sliced = joint["test of equality"], joint["MMD²"], joint["sliced Wasserstein W2"]
+        compared.append([
+            name, number(test["p"]), f"{number(mmd['statistic'])} {interval(mmd['interval'])}",
+            f"{number(sliced['statistic'])} {interval(sliced['interval'])}",
+        ])  # fmt: skip
+    floor = found["floor"]
+    trained = [["other real digits", "–", "–", "–", value(floor["sliced_wasserstein"]), p_value(floor)]]
+    for model in found["models"]:
+        before, after = model["before"]["sliced_wasserstein"], model["after"]["sliced_wasserstein"]
+        trained.append([
+            model["title"], str(model["steps"]), f"{model['seconds']:.0f}", number(before["value"]), value(after),
+            p_value(model["after"]),
+        ])  # fmt: skip
+    return "\n\n".join([
+        table(["samples", "p (999 permutations)", "MMD² [95%]", "sliced W2 [95%]"], compared),
+        table(["model", "steps", "seconds", "sliced W2 before", "sliced W2 [95%]", "two-sample p"], trained),
+        f"Distances are to held-out digits, in pixel values. The whole demo took {found['seconds']:.0f} s. " + source(found),
+    ])  # fmt: skip
+
+
+def accuracy(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["problem"],
+            row["estimator"],
+            str(row["n"]),
+            number(row["truth"]),
+            number(row["bias"]),
+            number(row["rmse"]),
+            f"{row['coverage']:.0%} ({row['intervals']})" if row["intervals"] else "refused in all",
+        ]  # fmt: skip
+        for row in found["rows"]
+    ]
+    heads = ["problem", "estimator", "n", "truth", "bias", "RMSE", "95% interval covers (of intervals given)"]
+    return table(heads, rows) + f"\n\n{found['repetitions']} repetitions a row. " + source(found)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "accuracy": accuracy}
+
+
+def interval(limits: Sequence[float] | None) -> str:
+    return "(no interval)" if limits is None else f"[{number(limits[0])}, {number(limits[1])}]"
+
+
+def value(estimate: dict[str, Any]) -> str:
+    return f"{number(estimate['value'])} {interval(estimate['interval'])}"
+
+
+def p_value(answers: dict[str, Any]) -> str:
+    return number(answers["test"]["p_value"])
+
+
+def made(text: str) -> str:
+    """The README with each table between its markers made anew."""
+    for name, make in TABLES.items():
+        found = results.read(name)
+        body = make(found) if found else "Not measured yet."
+        marker = rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)"
+        text = re.sub(marker, lambda match, body=body: match[1] + body + match[2], text, flags=re.DOTALL)
+    return text
+
+
+def main() -> int:
+    before = README.read_text()
+    after = made(before)
+    if "--check" in sys.argv[1:]:
+        return int(before != after)
+    README.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
