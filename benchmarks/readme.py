@@ -47,7 +47,7 @@ def demo(found: dict[str, Any]) -> str:
     return "\n\n".join([
         table(["samples", "p (999 permutations)", "MMD² [95%]", "sliced W2 [95%]"], compared),
         table(["model", "steps", "seconds", "sliced W2 before", "sliced W2 [95%]", "two-sample p"], trained),
-        f"Distances are to held-out digits, in pixel values. The whole demo took {found['seconds']:.0f} s. " + source(found),
+        f"Distances are to held-out digits, in pixel values. The demo took {found['seconds']:.0f} s. " + source(found),
     ])  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The two protocols. An `Estimator` estimates D(P‖Q) from samples; a `CriticEstimator` does so by an inner supremum.
 
 x ~ P, (..., n, d), is data or target; y ~ Q, (..., m, d), is model or reference; leading axes are a batch of problems.
-A subclass writes `compute`, the differentiable value of admitted tensors, and, where the block jackknife is not right for
-it, `infer`, the value with its uncertainty.
+A subclass writes `compute`, the differentiable value of admitted tensors, and, where the block jackknife is not right
+for it, `infer`, the value with its uncertainty.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Inference(NamedTuple):
 class Estimator(Specified, nn.Module):
     """Estimates D(P‖Q) from x ~ P and y ~ Q.
 
-    Constructors take choices, calls take data, results are returned. Arrays give floats or arrays, tensors give tensors.
+    Constructors take choices, calls take data, results are returned. Arrays give floats or arrays, tensors tensors.
     """
 
     divergence_name: str = ""
@@ -54,7 +54,7 @@ class Estimator(Specified, nn.Module):
         raise NotImplementedError
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
-        """The value of one problem in float64 with its uncertainty; a block jackknife unless a subclass knows better."""
+        """The value of one problem in float64, and its uncertainty by a block jackknife."""
         state = generator.get_state()
 
         def value(part: Samples) -> float:
@@ -209,8 +209,8 @@ class CriticEstimator(Estimator):
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The objective on points that the critic has not seen, with a one-sided limit: D lies above it.
 
-        A critic that `fit` trained is evaluated on all of ``s``, which must then be new data. Otherwise a copy is trained
-        on two thirds of ``s`` and evaluated on the last third.
+        A critic that `fit` trained is evaluated on all of ``s``, which must then be new data. Otherwise a copy is
+        trained on two thirds of ``s`` and evaluated on the last third.
         """
         notes: tuple[str, ...] = ()
         if self.fitted:

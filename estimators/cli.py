@@ -175,8 +175,11 @@ def _names(text: str) -> list[str]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from estimators.compare import compare
+    from estimators.comparison import check_destination
     from estimators.tables import NA_VALUES
 
+    if arguments.html:
+        check_destination(arguments.html)  # before the work, not after it
     found = compare(
         arguments.reference,
         arguments.current,

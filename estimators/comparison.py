@@ -171,12 +171,7 @@ def version() -> str:
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` to ``path`` so that a reader finds all of it or what was there before."""
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"no such folder: {folder}")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    folder = check_destination(path)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -188,6 +183,20 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def check_destination(path: str | os.PathLike[str]) -> str:
+    """The folder that a file at ``path`` would be written to.
+
+    Raises:
+        FileNotFoundError: there is no such folder; IsADirectoryError: ``path`` is a folder itself.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{os.fspath(path)} is a folder; expected the name of a file")
+    return folder
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What keeps a critic in its class: `wrap` it once, add a `penalty` to each step, mend it (`update_`) after each step."""
+"""What keeps a critic in its class: `wrap` it once, add a `penalty` to each step, mend it (`update_`) after each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Constraint(Specified):
         """Mend the critic after its step."""
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.arguments == other.arguments  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.arguments == other.arguments
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(self.arguments.items())))

@@ -1,4 +1,4 @@
-"""Networks for critics and small models, initialised from a generator of their own: no global random state is touched."""
+"""Networks for critics and small models, initialised from a generator of their own, never the global one."""
 
 from __future__ import annotations
 

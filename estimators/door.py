@@ -82,8 +82,8 @@ def admit_thoroughly(
         notes.append(f"{half[0]} input was computed in float64")
     if samples.x.ndim > 2 or samples.y.ndim > 2:
         raise ValueError(
-            f"an estimate takes one problem, (n, d) and (m, d): got {tuple(samples.x.shape)} and {tuple(samples.y.shape)}; "
-            "call `value` for a batch, or loop over it"
+            f"an estimate takes one problem, (n, d) and (m, d): got {tuple(samples.x.shape)} and "
+            f"{tuple(samples.y.shape)}; call `value` for a batch, or loop over it"
         )
     sides = []
     for name, points, weights in (("x", samples.x, samples.x_weights), ("y", samples.y, samples.y_weights)):
@@ -106,7 +106,7 @@ _HALF = (torch.float16, torch.bfloat16, np.dtype("float16"))
 
 
 def tensor(value: Any, name: str) -> Tensor:
-    """``value`` as a floating-point tensor; integers and booleans become float64 (numpy) or the default dtype (torch)."""
+    """``value`` as a floating-point tensor; integers become float64 (numpy) or the default dtype (torch)."""
     if isinstance(value, Tensor):
         if value.is_complex():
             raise TypeError(f"{name} must be real: got a tensor of {value.dtype}")

@@ -15,8 +15,8 @@ class KantorovichRubinstein(CriticEstimator):
     """W1(P, Q) = sup over 1-Lipschitz f of E_P f − E_Q f, with a network for f.
 
     Bound:
-        lower only where the constraint certifies that f is 1-Lipschitz. Gradient penalties and weight clipping do not, so
-        `estimate` then refuses the interval and notes the largest gradient norm that was found.
+        lower only where the constraint certifies that f is 1-Lipschitz. Gradient penalties and weight clipping do not,
+        so `estimate` then refuses the interval and notes the largest gradient norm that was found.
     Shapes:
         x (n, d), y (m, d); one problem. Euclidean ground distance.
     Cost:

@@ -13,8 +13,8 @@ from torch import Tensor
 class Space:
     """Points of one shape, seen flat by estimators and in their own shape by networks.
 
-    ``low`` and ``high`` are set where every coordinate is bounded by nature (pixels); otherwise ``center`` and ``scale``,
-    one number a coordinate, say where the data lie, so that a network can work in standard units.
+    ``low`` and ``high`` are set where every coordinate is bounded by nature (pixels); otherwise ``center`` and
+    ``scale``, one number a coordinate, say where the data lie, so that a network can work in standard units.
 
     Example:
         >>> Space((1, 8, 8), 0.0, 1.0).dim
@@ -65,4 +65,5 @@ class Space:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Space:
         """The space that `to_dict` wrote."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**plain)

@@ -99,7 +99,7 @@ class EMD(Estimator):
             _, f, g, cost = self._solve(ground_cost(*_centred(s), self.order, self.metric), *_weights(s))
             value, stderr, notes = float(cost), _potential_error(f, g, s), ()
         # The empirical W_p^p errs by n^(−1/d) for p = 1 and n^(−2/d) for p ≥ 2 (Fournier and Guillin 2015; Manole and
-        # Niles-Weed 2024), not faster than n^(−1/2) where P = Q; on the line and for p = 1 a little less, to be careful.
+        # Niles-Weed 2024), not faster than n^(−1/2) where P = Q; for d = p = 1 a little less, to be careful.
         rate = min(0.4, 1 / d) if self.order < 2 else min(0.5, 2 / d)
         if stderr is None:
             found = Inference(value, None, None, notes)

@@ -134,8 +134,8 @@ def reading(found: dict[str, Any]) -> list[str]:
         else f"the permutation test still tells {len(told)} of {len(found['models'])} models from held-out digits"
     )
     said.append(
-        f"The closest samples are those of “{best['model'].title}”: sliced W2 {number(value)} from held-out digits, where "
-        f"other real digits are at {number(floor)}; {verdict}."
+        f"The closest samples are those of “{best['model'].title}”: sliced W2 {number(value)} from held-out digits, "
+        f"where other real digits are at {number(floor)}; {verdict}."
     )
     return said
 
@@ -232,8 +232,8 @@ def page(found: dict[str, Any], command: str) -> Page:
             ("p", "two-sample test"),
         ],  # fmt: skip
         judged,
-        note="None of these estimators was trained on. The first row is what real digits reach: no model can be expected "
-        "to come below it. A small p says that the samples can still be told from real ones.",
+        note="None of these estimators was trained on. The first row is what real digits reach: no model can be "
+        "expected to come below it. A small p says that the samples can still be told from real ones.",
     )
     for m in found["models"]:
         history = m["history"]
@@ -247,8 +247,8 @@ def page(found: dict[str, Any], command: str) -> Page:
     page.text(
         "How to read this",
         [
-            "Every training curve has the scale of its own divergence, and a critic's bound starts near zero, so models are "
-            "compared only by estimators that none of them has seen.",
+            "Every training curve has the scale of its own divergence, and a critic's bound starts near zero: models "
+            "are compared only by estimators that none of them has seen.",
             "An interval that is missing was refused: the reason is in the estimate's notes.",
         ],
     )

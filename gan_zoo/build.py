@@ -66,8 +66,8 @@ def build(name: str, *, like: Any, seed: int = 0, **options: Any) -> Game:
 
     Args:
         name: one of `names()`, such as "wgan_gp", "generator" or "autoencoder".
-        like: data (see `gan_zoo.data.points`) or a `Space`. Its shape and scale size the networks; 1000 points at most set the
-            scale of an auto-encoder's first codes.
+        like: data (see `gan_zoo.data.points`) or a `Space`. Its shape and scale size the networks; at most
+            1000 points set the scale of an auto-encoder's first codes.
         seed: of the initial weights.
         options: those of the variant: ``divergence``, ``generator``, ``critic``, ``encoder``, ``decoder`` (your own
             modules are copied), ``constraint``, ``latent``, ``batch``, ``lr``, ``ema``, …
@@ -160,11 +160,11 @@ class Kit:
         return estimator.sized(space or self.space, self.random)
 
 
-def _to_unit_scale(encoder: nn.Sequential, examples: Tensor) -> None:
+def _to_unit_scale(encoder: nn.Module, examples: Tensor) -> None:
     """Shift and scale the last layer so that the codes of ``examples`` start with mean 0 and variance 1."""
     with torch.no_grad():
         codes = encoder(examples)
-        last = encoder[-1][-1]
+        last = [layer for layer in encoder.modules() if isinstance(layer, nn.Linear)][-1]
         center, scale = codes.mean(0), codes.std(0).clamp_min(1e-6)
         last.weight.div_(scale[:, None])
         last.bias.sub_(center).div_(scale)

@@ -1,4 +1,4 @@
-"""Data for training: arrays, tensors, datasets, files and folders of images, held flat; minibatch i is a function of (seed, i)."""
+"""Data for training, held flat: arrays, datasets, files, folders of images. Minibatch i is a function of (seed, i)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def points(data: Any) -> tuple[Tensor, Space]:
     """``data`` as flat float32 points (n, d), and their space.
 
     Accepted are an array or tensor (n, …), a map-style dataset (labels are dropped), the path of a ``.npy`` or ``.npz``
-    file, and a folder of images of one size. Bytes (uint8) are divided by 255. Images (points with two axes or more) whose
-    values all lie in [0, 1] or [−1, 1] are taken to be bounded by it.
+    file, and a folder of images of one size. Bytes (uint8) are divided by 255. Images (points with two axes or more)
+    whose values all lie in [0, 1] or [−1, 1] are taken to be bounded by it.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: the data cannot be read, are empty or not finite.

@@ -250,5 +250,5 @@ class Game(nn.Module):
 def _average_(average: nn.Module, network: nn.Module, ema: float) -> None:
     for shadow, parameter in zip(average.parameters(), network.parameters(), strict=True):
         shadow.lerp_(parameter, 1 - ema)
-    for shadow, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        shadow.copy_(buffer)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -20,6 +20,7 @@ class Normal(Specified):
         self.dim, self.scale = dim, scale
 
     def __call__(self, draw: Draw) -> Tensor:
+        """A point for each of the draw."""
         return self.scale * torch.randn(draw.n, self.dim, generator=draw.generator, device=draw.device)
 
 
@@ -32,6 +33,7 @@ class Uniform(Specified):
         self.dim = dim
 
     def __call__(self, draw: Draw) -> Tensor:
+        """A point for each of the draw."""
         return 2 * torch.rand(draw.n, self.dim, generator=draw.generator, device=draw.device) - 1
 
 

@@ -1,7 +1,7 @@
 """The one training loop. Fabric gives launch, device, precision and optimizers; gradients are taken by the game.
 
-All randomness of a step comes from (seed, draw counter, rank) and minibatch i is a function of (seed, i). So a checkpoint
-needs no random state, and a training that was killed resumes as if it had never stopped.
+All randomness of a step comes from (seed, draw counter, rank) and minibatch i is a function of (seed, i). So a
+checkpoint needs no random state, and a training that was killed resumes as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def train(
         batch: points a minibatch; the variant's own by default.
         checkpoint_every: steps between checkpoints; a tenth of all by default, and the last step always.
         log_every: steps between rows of the history.
-        accelerator, devices, precision: as in Lightning Fabric.
+        accelerator: "auto", "cpu", "cuda", … as in Lightning Fabric.
+        devices: how many; more than one needs a launch by `fabric run` or torchrun.
+        precision: "32-true", "bf16-mixed", … as in Lightning Fabric.
         progress: show a bar.
 
     Raises:
@@ -167,7 +169,7 @@ class _Training:
                 optimizer.load_state_dict(state["optimizers"][player])
 
     def _step(self) -> dict[str, float]:
-        """One turn of all phases of the current stage. The state changes only after every gradient of a phase is good."""
+        """One turn of all phases of the current stage; a phase changes nothing until all its gradients are good."""
         stage = next(i for i, end in enumerate(self._ends) if self.step < end)
         if stage != self.stage:
             self._enter(stage)
@@ -186,7 +188,7 @@ class _Training:
         for player, parts in gradients.items():
             flat = torch.cat([part.reshape(-1) for part in parts])
             if self.fabric.world_size > 1:
-                flat = self.fabric.all_reduce(flat, reduce_op="mean")
+                flat = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
             if not bool(torch.isfinite(flat).all()):
                 raise FloatingPointError(f"the gradient of player {player!r} became non-finite")
             for parameter, part in zip(

@@ -121,8 +121,8 @@ def _columns(report: Page, found: Comparison) -> None:
         rows.append(
             [
                 row["column"],
-                Badge(row["decision"], _TONES.get(row["decision"], "muted")),  # type: ignore[arg-type]
                 row["effect"],
+                Badge(row["decision"], _TONES.get(row["decision"], "muted")),  # type: ignore[arg-type]
                 row["effect_interval"],
                 row["p_adjusted"],
                 row["p"],
@@ -146,8 +146,8 @@ def _columns(report: Page, found: Comparison) -> None:
         "Column by column",
         [
             "column",
-            "decision",
             ("effect", "sd; labels: share"),
+            "decision",
             ("interval", "of the effect"),
             ("p adjusted", "over all columns"),
             ("p", "this column alone"),
@@ -185,7 +185,8 @@ def _guide(found: Comparison) -> list[str]:
         "p is the share of random relabellings of the rows that differ at least as much as the data. It is adjusted "
         "over all columns (Benjamini and Hochberg), which limits the expected share of false alarms among the columns "
         f"said to differ to {found.alpha:g}. No difference found does not mean that there is none: see the interval.",
-        "All of this takes the rows of each data set to be independent of each other. Missing values are counted, left out of the distance, and compared in the notes.",
+        "All of this takes the rows of each data set to be independent of each other. Missing values are counted, left "
+        "out of the distance, and compared in the notes.",
     ]
 
 

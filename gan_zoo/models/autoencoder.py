@@ -1,4 +1,4 @@
-"""Auto-encoders: cost(x, dec(z)) + λ·D(q_z‖p_z). Which D, and whether it is matched for each x or in aggregate, is the model."""
+"""Auto-encoders: cost(x, dec(z)) + λ·D(q_z‖p_z). The model is which D, matched for each x or in aggregate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import estimators as est
 from divergences import kernels
 from estimators.space import Space
 from gan_zoo.build import Kit, variant, variant_of
-from gan_zoo.game import Adam, Draw, Game, Phase, Plan, Player, Stage, Term
+from gan_zoo.game import Adam, Draw, Game, Law, Phase, Plan, Player, Stage, Term
 from gan_zoo.laws import Prior, data, decoded, encoded, prior, reconstructed
 from gan_zoo.models.generator import match
 from gan_zoo.networks.mlp import InRange
@@ -58,7 +58,8 @@ def autoencoder(
         "decoder": kit.decoder(decoder, z.dim, "decoder"),
     }
     terms: list[Term] = []
-    players, phases = {"autoencoder": player}, (Phase(("autoencoder",)),)
+    players = {"autoencoder": player}
+    phases: tuple[Phase, ...] = (Phase(("autoencoder",)),)
     if divergence is not None:
         estimator = kit.estimator(divergence, space=Space((z.dim,)), critic=critic, constraint=constraint)
         terms, players, phases = match(estimator, "code", "z", player, adam, weight=weight, critic_steps=critic_steps)
@@ -66,7 +67,7 @@ def autoencoder(
     elif critic is not None or constraint is not None:
         raise ValueError("critic= and constraint= need divergence=: a plain auto-encoder matches nothing")
     terms = [Term("cost", functools.partial(squared_cost, scale=cost_scale), {"autoencoder": 1.0}), *terms]
-    laws = {"z": z, "code": encoded, "reconstruction": reconstructed, "y": decoded}
+    laws: dict[str, Law] = {"z": z, "code": encoded, "reconstruction": reconstructed, "y": decoded}
     plan = Plan(laws, terms, players, [Stage(phases)], batch, ("encoder", "decoder"), ema)
     return Game(networks, plan, kit.space)
 
@@ -86,16 +87,18 @@ def wae_mmd(space: Space) -> dict[str, Any]:
 
 
 class Likelihood(nn.Module):
-    """log p(x|z) of a decoder's free output: a Gaussian with one learned variance, or independent Bernoullis on logits."""
+    """log p(x|z) of a decoder's free output: a Gaussian with one learned variance, or Bernoullis on logits."""
 
     def __init__(self, kind: Literal["gaussian", "bernoulli"], space: Space) -> None:
         super().__init__()
         self.kind = kind
         self.mean = InRange(space)
         if kind == "gaussian":
-            bounded = space.low is not None and space.high is not None
-            scale = (space.high - space.low) / 4 if bounded else math.sqrt(sum(s * s for s in space.scale) / space.dim)
-            # A quarter of the range: from a larger variance the codes collapse to the prior before it has shrunk.
+            if space.low is not None and space.high is not None:
+                # A quarter of the range: from a larger variance the codes collapse to the prior before it has shrunk.
+                scale = (space.high - space.low) / 4
+            else:
+                scale = math.sqrt(sum(s * s for s in space.scale or (1.0,)) / len(space.scale or (1.0,)))
             self.log_variance = nn.Parameter(torch.tensor(2 * math.log(scale)))
 
     def nll(self, x: Tensor, output: Tensor) -> Tensor:
@@ -173,7 +176,7 @@ def vae(
         "decoder": kit.logits(decoder, latent),
         "likelihood": Likelihood(likelihood, kit.space),
     }
-    laws = {
+    laws: dict[str, Law] = {
         "z": prior(latent),
         "target": binarized if likelihood == "bernoulli" else data,
         "posterior": posterior,

@@ -39,9 +39,10 @@ def match(
 
     Where the estimator has a critic, it becomes a player of its own that moves ``critic_steps`` times before the model.
     """
-    roles = {"divergence": "divergence", "x": x, "y": y}
+    roles: dict[str, Any] = {"divergence": "divergence", "x": x, "y": y}
     terms = [Term("divergence", functools.partial(matching, **roles), {model.name: weight})]
-    players, phases = {model.name: model}, (Phase((model.name,)),)
+    players = {model.name: model}
+    phases: tuple[Phase, ...] = (Phase((model.name,)),)
     if isinstance(estimator, CriticEstimator):
         terms.append(Term("critic", functools.partial(critic_loss, **roles), {"critic": 1.0}))
         players["critic"] = Player("critic", ("divergence",), critic, controller="divergence")
@@ -65,7 +66,10 @@ def generator(
     critic_steps: int = 1,
     ema: float = 0.995,
 ) -> Game:
-    """Min over G of D(data ‖ G(z)) for any registered divergence or estimator D; a critic is given R1 on both samples unless it has a constraint."""
+    """The generator G that minimises D(data ‖ G(z)), for any registered divergence or estimator D.
+
+    A critic without a constraint of its own is given R1 on both samples.
+    """
     estimator = kit.estimator(divergence, critic=critic, constraint=constraint)
     z = prior(latent)
     adam = Adam(lr, betas, decay)

@@ -12,6 +12,9 @@ from estimators.space import Space
 class InRange(nn.Module):
     """The last layer of a decoder: values squashed into the data's bounds, or set to the data's center and scale."""
 
+    center: Tensor
+    scale: Tensor
+
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.low, self.high = space.low, space.high

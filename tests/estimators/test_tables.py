@@ -53,7 +53,7 @@ def test_frames(frame):
 
 
 def test_dates_are_days():
-    dates = pd.DataFrame({"when": pd.to_datetime(["1970-01-02", None, "1970-01-11T12:00"])})
+    dates = pd.DataFrame({"when": pd.to_datetime(["1970-01-02T00:00", None, "1970-01-11T12:00"])})
     column = read(dates).columns["when"]
     np.testing.assert_array_equal(column.present, [1.0, 10.5])
     assert column.unit == "days"

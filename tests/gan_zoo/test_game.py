@@ -71,7 +71,7 @@ def test_data_find_their_space():
 
 
 def test_points_far_from_the_origin_are_learned_in_their_own_units():
-    """Coordinates in the millions and in the thousandths: networks work in standard units, samples come out in the data's."""
+    """Coordinates in the millions and in the thousandths: samples come out in the data's own units."""
     data = POINTS.astype(np.float64) * [1e3, 1e-3, 1] + [1e6, 0, -5]
     game = zoo.build("generator", like=data, divergence="sliced_wasserstein")
     y = game.sample(2000, seed=0).double().numpy()

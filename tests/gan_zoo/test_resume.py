@@ -1,4 +1,4 @@
-"""A training that was killed resumes as if it had never stopped, bit for bit; checkpoints survive and explain themselves."""
+"""A training that was killed resumes bit for bit as if it had never stopped; checkpoints survive accidents."""
 
 import json
 import os
