@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from estimators.console import Parser, run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
 _FILES = "a .csv, .tsv, .parquet, .npy or .npz file, or a folder of images"
 _STATISTICS = ("auto", "mmd", "energy_distance", "sliced_wasserstein", "sinkhorn", "c2st", "kolmogorov_smirnov")
-_EXPECTED = (
-    ValueError,
-    TypeError,
-    OSError,
-    NotImplementedError,
-    ImportError,
-    MemoryError,
-    ArithmeticError,
-    RuntimeError,
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,36 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["compare", "missing.csv", "also_missing.csv"])
         2
     """
-    try:
-        arguments = _parser().parse_args(argv)
-    except SystemExit as stop:  # --help, or a usage error that was already printed
-        return int(stop.code or 0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an answer carries its own notes
-            status: int = arguments.run(arguments)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # the reader of a pipe has seen enough; Python must not fail again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except _EXPECTED as error:
-        print(f"divergences: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+    return run(_parser(), argv)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"divergences: error: {message}; see `{self.prog} --help`\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="divergences",
         description="Compare two samples: do they differ, how much, where, and can that be trusted?",
         epilog="examples:\n"
@@ -286,14 +251,6 @@ def _list(arguments: argparse.Namespace) -> int:
     for key, title in titles.items():
         print(f"{title}:\n  " + "\n  ".join(found[key]))
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

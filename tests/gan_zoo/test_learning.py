@@ -49,7 +49,7 @@ def test_any_divergence_shapes_a_latent_space(divergence, digits):
     )  # the divergence, not the start, brings codes to the prior
 
 
-# The papers' learning rates are a fifth to a tenth of ours, a free discriminator slows the GAN, and GMMN's batch is large.
+# Papers' learning rates are a fifth to a tenth of ours, a free discriminator slows the GAN, GMMN's batch is large.
 STEPS_OF = {"gan": 3000, "fgan": 1500, "wgan_gp": 600, "gmmn": 100}
 
 
