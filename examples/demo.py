@@ -20,11 +20,10 @@ from sklearn.datasets import load_digits
 import estimators as est
 import gan_zoo as zoo
 from estimators.comparison import write_atomically
-from estimators.report import Badge, Page, number
+from estimators.report import Badge, Measured, Page, number
 from estimators.report.figures import heat_map, lines, null_histogram
 
 SHOWN = 60
-PANELS = 30
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def reading(found: dict[str, Any]) -> list[str]:
     """The result in words, from the numbers."""
     said = []
     for name, comparison in found["comparisons"].items():
-        said.append(f"{name[0].upper()}{name[1:]}: {comparison.summary}")
+        said.append(f"{name[0].upper()}{name[1:]}: {comparison.summary[0].lower()}{comparison.summary[1:]}")
     best = min(found["models"], key=lambda m: m["after"]["sliced_wasserstein"].value)
     value, floor = best["after"]["sliced_wasserstein"].value, found["floor"]["sliced_wasserstein"].value
     told = [m["model"].title for m in found["models"] if m["after"]["test"].reject(0.05)]
@@ -148,19 +147,14 @@ def page(found: dict[str, Any], command: str) -> Page:
     rows = []
     for name, comparison in found["comparisons"].items():
         joint = {row["metric"]: row for row in comparison.joint}
-        test = joint["test of equality"]
-        differs = test["p"] <= 0.05
+        test, measures = joint["test of equality"], ("MMD²", "energy distance", "sliced Wasserstein W2")
         rows.append(
             [
                 name,
                 f"{test['n']} and {test['m']}",
-                Badge("differ", "alert") if differs else Badge("no difference found", "calm"),
-                test["p"],
-                test["p_interval"],
-                joint["MMD²"]["statistic"],
-                joint["MMD²"]["interval"],
-                joint["sliced Wasserstein W2"]["statistic"],
-                joint["sliced Wasserstein W2"]["interval"],
+                Badge("differ", "alert") if test["p"] <= 0.05 else Badge("no difference found", "calm"),
+                Measured(test["p"], test["p_interval"]),
+                *(Measured(joint[measure]["statistic"], joint[measure]["interval"]) for measure in measures),
                 sum(row["decision"] == "differs" for row in comparison.table),
             ]
         )
@@ -170,17 +164,16 @@ def page(found: dict[str, Any], command: str) -> Page:
             "samples",
             "images",
             "finding",
-            "p",
-            ("interval", "on p, 95%"),
-            "MMD²",
-            ("interval", "95%"),
+            ("p", "of equality"),
+            ("MMD²", "kernel units"),
+            ("energy distance", "pixel values"),
             ("sliced W2", "pixel values"),
-            ("interval", "95%"),
             ("pixels that differ", "of 64"),
         ],  # fmt: skip
         rows,
-        note="p: permutation test of all pixels together, 999 permutations. Pixels: adjusted for 64 comparisons "
-        "(Benjamini–Hochberg). An unbiased MMD² may be negative.",
+        note="Below each value its 95% interval; below p, what other permutations could have given. p: permutation "
+        "test of all pixels together, 999 permutations. Pixels: adjusted for 64 comparisons (Benjamini–Hochberg). An "
+        "unbiased MMD² or energy distance may be negative.",
         sortable=False,
     )
     for name, comparison in found["comparisons"].items():
@@ -208,13 +201,12 @@ def page(found: dict[str, Any], command: str) -> Page:
     for m in found["models"]:
         title, after = m["model"].title, m["after"]["sliced_wasserstein"]
         caption = (
-            f"{len(m['history']) and m['history']['step'][-1]} steps in {m['seconds']:.0f} s; "
+            f"{m['history'].last('step')} steps in {m['seconds']:.0f} s; "
             f"sliced W2 to held-out digits {number(after.value)}."
         )
         page.images(f"Samples: {title}", m["samples"][:SHOWN], caption, "a generated digit")
 
-    floor = found["floor"]
-    judged = [["real digits (training half)", None, None, None, *_judged(floor)]]
+    judged = [["other real digits", None, None, None, *_judged(found["floor"])]]
     for m in found["models"]:
         before = m["before"]["sliced_wasserstein"].value
         judged.append([m["model"].title, int(m["history"]["step"][-1]), m["seconds"], before, *_judged(m["after"])])
@@ -226,14 +218,13 @@ def page(found: dict[str, Any], command: str) -> Page:
             ("training", "s"),
             ("sliced W2 before", "pixel values"),
             ("sliced W2", "pixel values"),
-            ("interval", "95%"),
             ("energy distance", "pixel values"),
-            ("interval", "95%"),
-            ("p", "two-sample test"),
+            ("p", "of equality"),
         ],  # fmt: skip
         judged,
-        note="None of these estimators was trained on. The first row is what real digits reach: no model can be "
-        "expected to come below it. A small p says that the samples can still be told from real ones.",
+        note="Below each value its 95% interval. None of these estimators was trained on. The first row is what real "
+        "digits reach: no model can be expected to come below it. A small p says that the samples can still be told "
+        "from real ones.",
     )
     for m in found["models"]:
         history = m["history"]
@@ -282,7 +273,11 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
 
 def _judged(answers: dict[str, Any]) -> list[Any]:
     sliced, energy = answers["sliced_wasserstein"], answers["energy_distance"]
-    return [sliced.value, sliced.interval, energy.value, energy.interval, answers["test"].p_value]
+    return [
+        Measured(sliced.value, sliced.interval),
+        Measured(energy.value, energy.interval),
+        answers["test"].p_value,
+    ]
 
 
 if __name__ == "__main__":

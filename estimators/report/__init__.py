@@ -1,5 +1,5 @@
 """Pages for people: one self-contained HTML file with text, sortable tables and figures, for phone and desktop."""
 
-from estimators.report.page import Badge, Page, number
+from estimators.report.page import Badge, Measured, Page, number
 
-__all__ = ["Badge", "Page", "number"]
+__all__ = ["Badge", "Measured", "Page", "number"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from estimators.comparison import Comparison, version
 from estimators.report import figures
-from estimators.report.page import Badge, Page, number
+from estimators.report.page import Badge, Measured, Page, number
 
 _MOST_ROWS = 500
 _TONES = {"differs": "alert", "only in the reference": "alert", "only in the current": "alert"}
@@ -121,15 +121,13 @@ def _columns(report: Page, found: Comparison) -> None:
         rows.append(
             [
                 row["column"],
-                row["effect"],
+                Measured(row["effect"], row["effect_interval"]),
                 Badge(row["decision"], _TONES.get(row["decision"], "muted")),  # type: ignore[arg-type]
-                row["effect_interval"],
                 row["p_adjusted"],
                 row["p"],
                 row["kind"],
                 row["metric"],
-                row["statistic"],
-                row["interval"],
+                Measured(row["statistic"], row["interval"]),
                 row["unit"],
                 row["n_ref"],
                 row["n_cur"],
@@ -148,13 +146,11 @@ def _columns(report: Page, found: Comparison) -> None:
             "column",
             ("effect", "sd; labels: share"),
             "decision",
-            ("interval", "of the effect"),
             ("p adjusted", "over all columns"),
             ("p", "this column alone"),
             "kind",
             "distance",
             ("value", "in its unit"),
-            ("interval", "of the value"),
             "unit",
             ("n", "reference"),
             ("n", "current"),

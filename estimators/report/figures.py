@@ -78,16 +78,17 @@ def null_histogram(
     ax.axvline(observed, color=CURRENT, linewidth=2.5)
     low, high = ax.get_xlim()
     ax.set_xlim(low, high + 0.02 * (high - low))
+    said = "observed" if p is None else f"observed, p = {p:.2g}"
     right = observed > (low + high) / 2
-    said = "observed" if p is None else f"observed\np = {p:.2g}"
     ax.annotate(
         said,
-        (observed, 0.95),
+        (observed, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(-6 if right else 6, 0),
+        xytext=(6 if right else -6, 4),
         textcoords="offset points",
         ha="right" if right else "left",
-        va="top",
+        va="bottom",
+        color=CURRENT,
         fontsize=_FONT,
     )
     ax.locator_params(axis="x", nbins=5)

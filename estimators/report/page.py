@@ -30,10 +30,18 @@ class Badge(NamedTuple):
     tone: Literal["alert", "calm", "muted"] = "muted"
 
 
+class Measured(NamedTuple):
+    """A value in a table cell with its interval below it; sorted by the value."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+
+
 class _Cell(NamedTuple):
     text: str
     sort: str
     style: str
+    below: str = ""
 
 
 class Page:
@@ -75,7 +83,7 @@ class Page:
         Args:
             heading: its title.
             columns: names, or pairs of a name and a unit shown below it.
-            rows: one sequence a row: text, numbers, None, `Badge`, or a pair (low, high) for an interval.
+            rows: one sequence a row: text, numbers, None, `Badge`, `Measured`, or a pair (low, high) for an interval.
             note: what stands below the table.
             sortable: whether a click on a column's name sorts the rows.
             details: longer lines, shown on demand.
@@ -121,16 +129,13 @@ class Page:
             raise ValueError(f"images must be (n, h, w) or (n, h, w, 1 or 3): got shape {pixels.shape}")
         if labels is not None and len(labels) != len(pixels):
             raise ValueError(f"labels must be {len(pixels)}, one an image: got {len(labels)}")
-        uris = [_data_uri(png(image)) for image in pixels]
-        self._sections.append(
-            {
-                "type": "images",
-                "heading": heading,
-                "images": list(zip(uris, labels or [""] * len(uris), strict=True)),
-                "caption": caption,
-                "alt": alt,
-            }
-        )
+        tile = Markup('<div><img src="{}" alt="{}"><span>{}</span></div>')
+        tiles = [
+            tile.format(_data_uri(png(image)), f"{alt} {i}, {label}" if label else f"{alt} {i}", label)
+            for i, (image, label) in enumerate(zip(pixels, labels or [""] * len(pixels), strict=True), 1)
+        ]
+        body = Markup('<div class="grid">{}</div>').format(Markup("").join(tiles))
+        self._sections.append({"type": "figure", "heading": heading, "body": body, "caption": caption})
 
     def footer(self, lines: Sequence[str]) -> None:
         """Lines in a fixed-width face at the end: the command that makes the page again, the seed, the versions."""
@@ -221,6 +226,9 @@ def png(image: Any) -> bytes:
 def _cell(value: Any) -> _Cell:
     if value is None:
         return _Cell("–", "", "muted")
+    if isinstance(value, Measured):
+        cell = _cell(value.value)
+        return cell if value.interval is None else cell._replace(below=_cell(value.interval).text)
     if isinstance(value, Badge):
         return _Cell(value.text, value.text, f"badge {value.tone}")
     if isinstance(value, bool | np.bool_):
