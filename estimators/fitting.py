@@ -58,7 +58,7 @@ def fit_critic(
         if (step + 1) % check_every == 0:
             with torch.no_grad():
                 value = float(estimator.compute(held_out, generator))
-            bar.set_postfix(value=f"{value:.4g}")
+            bar.set_postfix(value=f"{value:.4g}", refresh=False)  # a refresh would ignore the delay
             if value > best:
                 best, kept, stale = value, copy.deepcopy(critic.state_dict()), 0
             else:

@@ -26,7 +26,8 @@ class KantorovichRubinstein(CriticEstimator):
 
     Args:
         critic: a network giving one value a point; an MLP is built from the data's shape where it is None.
-        constraint: by default the two-sided gradient penalty on interpolates with λ = 10.
+        constraint: by default the one-sided gradient penalty on interpolates with λ = 10. The two-sided one has a
+            barrier between f and −f: in one dimension a critic that starts with the wrong sign stays there.
 
     References: Villani 2009, theorem 5.10; Arjovsky et al. 2017, eq. (2); Gulrajani et al. 2017, eq. (3).
 
@@ -39,7 +40,7 @@ class KantorovichRubinstein(CriticEstimator):
     """
 
     divergence_name = "wasserstein"
-    default_constraint = GradientPenalty(10.0)
+    default_constraint = GradientPenalty(10.0, one_sided=True)
 
     def __init__(self, critic: nn.Module | None = None, constraint: Constraint | None = None) -> None:
         super().__init__()
@@ -54,13 +55,18 @@ class KantorovichRubinstein(CriticEstimator):
     def bounded(
         self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples, b: Tensor
     ) -> Inference:
-        """The value without an interval: no constraint so far proves that f is 1-Lipschitz."""
+        """The value over the largest gradient norm K, as f/K is a candidate for the supremum whatever f is.
+
+        There is no interval: no constraint so far proves that K is the Lipschitz constant, so nothing is certified.
+        """
         assert self.critic is not None
         generator = torch.Generator().manual_seed(0)
         points = torch.cat([test.x, test.y, interpolates(test.x, test.y, generator)])
-        steepest = float(torch.linalg.vector_norm(input_gradients(self.critic, points), dim=-1).max())
+        K = float(torch.linalg.vector_norm(input_gradients(self.critic, points), dim=-1).max())
+        if not K > 0:
+            return Inference(0.0, None, None, (*notes, "the critic is constant: it found no difference"), "consistent")
         notes += (
-            f"no interval: {self.constrained!r} does not certify that the critic is 1-Lipschitz; "
-            f"the largest gradient norm found is {steepest:.3g}",
+            f"divided by the largest gradient norm found, {K:.3g}",
+            f"no interval: {self.constrained!r} does not certify that the critic is 1-Lipschitz",
         )
-        return Inference(value, stderr, None, notes, bound="consistent")
+        return Inference(value / K, stderr / K, None, notes, "consistent")

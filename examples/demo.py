@@ -151,7 +151,7 @@ def page(found: dict[str, Any], command: str) -> Page:
         rows.append(
             [
                 name,
-                f"{test['n']} and {test['m']}",
+                f"{test['n']}, {test['m']}",
                 Badge("differ", "alert") if test["p"] <= 0.05 else Badge("no difference found", "calm"),
                 Measured(test["p"], test["p_interval"]),
                 *(Measured(joint[measure]["statistic"], joint[measure]["interval"]) for measure in measures),
@@ -168,7 +168,7 @@ def page(found: dict[str, Any], command: str) -> Page:
             ("MMD²", "kernel units"),
             ("energy distance", "pixel values"),
             ("sliced W2", "pixel values"),
-            ("pixels that differ", "of 64"),
+            ("pixels", "that differ, of 64"),
         ],  # fmt: skip
         rows,
         note="Below each value its 95% interval; below p, what other permutations could have given. p: permutation "

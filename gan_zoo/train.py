@@ -145,7 +145,9 @@ class _Training:
                     last = self.step == settings["steps"]
                     if last or self.step % settings["log_every"] == 0:
                         self.history.rows.append({"step": self.step, **logged})
-                        bar.set_postfix_str(" ".join(f"{k} {v:.3g}" for k, v in logged.items() if "." not in k))
+                        bar.set_postfix_str(
+                            " ".join(f"{k} {v:.3g}" for k, v in logged.items() if "." not in k), refresh=False
+                        )
                     bar.update()
                     if last or interrupted or self.step % settings["checkpoint_every"] == 0:
                         self._save()
