@@ -53,7 +53,7 @@ class KantorovichRubinstein(CriticEstimator):
         return evaluate(self.critic, x), evaluate(self.critic, y)
 
     def bounded(
-        self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples, b: Tensor
+        self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples
     ) -> Inference:
         """The value over the largest gradient norm K, as f/K is a candidate for the supremum whatever f is.
 

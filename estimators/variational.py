@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class Variational(CriticEstimator):
 
     Pearson's extended conjugate t²/4 + t is used here, as in training it has a gradient everywhere.
 
+    `fit` and `estimate` clip the log density ratio that V means at ±½ log n, n the smaller sample: an unbounded critic
+    claims any ratio where a sample has no points, and its bound is then anything. A clipped critic is a critic, so the
+    bound holds; where the ratio really is larger, the bound is less tight.
+
     Raises:
         ValueError: an unknown divergence; samples refused at the door.
     References: Nguyen, Wainwright and Jordan 2010, eq. (7); Nowozin, Cseke and Tomioka 2016, eq. (4) and table 2.
@@ -56,6 +61,7 @@ class Variational(CriticEstimator):
         self.divergence = dv.get(divergence) if isinstance(divergence, str) else divergence
         self.critic = critic
         self.constraint = constraint
+        self.clip: tuple[float, float] | None = None  # limits of V, set by `prepare`
 
     @property
     def divergence_name(self) -> str:  # type: ignore[override]
@@ -71,4 +77,23 @@ class Variational(CriticEstimator):
         """T(x) and f*(T(y)), composed stably."""
         assert self.critic is not None  # `compute` refuses a missing critic
         v, w = evaluate(self.critic, x), evaluate(self.critic, y)
+        if self.clip is not None:
+            v, w = v.clamp(*self.clip), w.clamp(*self.clip)
         return self.divergence.activation(v), self.divergence.conjugate_of_activation(w)
+
+    def prepare(self, n: int) -> None:
+        """Clip V where it means a log ratio of ±½ log n; where V means none (total variation), g is bounded already."""
+        limit = math.log(n) / 2
+        try:
+            self.clip = _critic_value(self.divergence, -limit), _critic_value(self.divergence, limit)
+        except ValueError:
+            self.clip = None
+
+
+def _critic_value(divergence: FDivergence, log_ratio: float) -> float:
+    """The V that means ``log_ratio``, by bisection: `log_ratio` is increasing in V."""
+    low, high = -1e6, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (low, middle) if float(divergence.log_ratio(middle)) > log_ratio else (middle, high)
+    return (low + high) / 2

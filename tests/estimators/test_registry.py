@@ -1,0 +1,73 @@
+"""Names, specifications and the one-call estimate."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import divergences as dv
+import estimators as est
+from divergences import kernels
+from divergences._spec import from_spec, to_spec
+from estimators.space import Space
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(120, 2)), RNG.normal(0.7, 1, size=(90, 2))
+
+OBJECTS = [est.as_estimator(name) for name in est.names()] + [
+    est.MMD(kernels.Gaussian([0.5, 2.0]) + 2.0 * kernels.Laplace(1.0)),
+    est.MMD(statistic="biased", squared=False),
+    est.Sinkhorn(order=1, blur=0.1, debiased=False),
+    est.KantorovichRubinstein(constraint=est.WeightClipping(0.1)),
+    est.Variational(dv.Alpha(0.3), constraint=est.R1(2.0)),
+]
+
+
+@pytest.mark.parametrize("estimator", OBJECTS, ids=repr)
+def test_an_estimator_is_rebuilt_from_its_specification(estimator):
+    again = from_spec(json.loads(json.dumps(to_spec(estimator))))
+    assert type(again) is type(estimator)
+    assert to_spec(again) == to_spec(estimator)
+
+
+def test_a_specification_names_nothing_outside_the_library():
+    for name in ("os.system", "subprocess.run", "divergences._spec.Specified._x", "builtins.eval"):
+        with pytest.raises(ValueError, match="not a public name of this library"):
+            from_spec({"object": name, "arguments": {}})
+    with pytest.raises(TypeError, match="cannot be stored by name and arguments"):
+        to_spec(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", est.names())
+def test_every_name_estimates(name):
+    found = est.estimate(X, Y, name, seed=0)
+    assert isinstance(found, est.Estimate) and np.isfinite(found.value)
+    assert (found.n, found.m) == (120, 90)
+    assert found.interval is None or found.interval[0] <= found.interval[1]
+    assert found.interval is not None or found.notes
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_auto_says_what_it_chose_and_what_else_there_is():
+    found = est.estimate(X, Y, "kl", seed=0)
+    assert any("'knn' is the default" in note and "variational" in note for note in found.notes)
+    assert est.estimate(X, Y, "kl", method="variational", seed=0).bound == "lower"
+
+
+def test_unknown_names_and_methods_are_refused():
+    with pytest.raises(ValueError, match=r"unknown divergence 'mdm'; did you mean 'mmd'"):
+        est.estimate(X, Y, "mdm")
+    with pytest.raises(ValueError, match=r"method must be one of auto, knn, variational for kl: got 'kde'"):
+        est.estimate(X, Y, "kl", method="kde")
+    with pytest.raises(TypeError, match="divergence must be a name, an FDivergence or an Estimator: got int"):
+        est.as_estimator(3)
+
+
+def test_a_space_survives_json_and_refuses_other_shapes():
+    space = Space.of(torch.as_tensor(X))
+    assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    with pytest.raises(ValueError, match=r"data must have points of shape \(2,\): got an array of shape \(5, 3\)"):
+        space.flat(torch.zeros(5, 3))
+    constant = Space.of(torch.ones(4, 2))
+    assert constant.scale == (1.0, 1.0)
