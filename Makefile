@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint accuracy bench evidence readme clean
+.PHONY: install demo test lint accuracy evidence readme clean
 
 install: .venv/installed
 

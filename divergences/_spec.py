@@ -10,6 +10,8 @@ import importlib
 import inspect
 from typing import Any
 
+import numpy as np
+
 _PACKAGES = ("divergences", "estimators", "gan_zoo")  # a specification may name nothing outside these
 
 
@@ -37,14 +39,25 @@ class Specified:
 
 def to_spec(value: Any) -> Any:
     """Return what rebuilds ``value``, as plain JSON types. Raises TypeError for anything that has no public name."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
         return [to_spec(item) for item in value]
-    if isinstance(value, Specified):
+    if isinstance(value, Specified) and _is_public(value):
         arguments = {name: to_spec(argument) for name, argument in value.arguments.items()}
         return {"object": value.public_name, "arguments": arguments}
     raise TypeError(f"{type(value).__name__} cannot be stored by name and arguments")
+
+
+def _is_public(value: Specified) -> bool:
+    """Whether the public name leads back to this class; it does not for a class of the user's own."""
+    module, _, name = value.public_name.rpartition(".")
+    if module.split(".")[0] not in _PACKAGES:
+        return False
+    found = getattr(importlib.import_module(module), name, None)
+    return found is type(value) or inspect.isfunction(found)  # a row of a table is a function
 
 
 def from_spec(spec: Any) -> Any:

@@ -129,7 +129,7 @@ def draw(law: Any, n: int, generator: np.random.Generator) -> Tensor:
         return _draw_mixture(law, n, generator)
     state = torch.random.get_rng_state()
     try:  # torch's laws take no generator: its global state is lent and given back
-        torch.manual_seed(int(generator.integers(2**62)))
+        torch.default_generator.manual_seed(int(generator.integers(2**62)))
         return law.sample((n,)).double().reshape(n, *event)
     finally:
         torch.random.set_rng_state(state)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from estimators.base import CriticEstimator, mean
+from estimators.base import CriticEstimator, full_precision, mean, same_kind
 from estimators.constraints import Constraint
 from estimators.critics import evaluate
 from estimators.door import admit
@@ -65,10 +67,11 @@ class NonSaturatingGAN(MinimaxGAN):
     References: Goodfellow et al. 2014, section 3.
     """
 
-    def forward(self, x: Tensor, y: Tensor, x_weights: object = None, y_weights: object = None, **_: object) -> Tensor:
+    def forward(
+        self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
+    ) -> Any:
         """−E_Q[log D(y)] − E_P[log(1 − D(x))]: whichever side moves is drawn across the boundary."""
         s = admit(x, y, x_weights, y_weights)
-        if self.critic is None:
-            raise ValueError("NonSaturatingGAN has no critic yet: call fit(x, y) or sized(space)")
-        v, w = evaluate(self.critic, s.x), evaluate(self.critic, s.y)
-        return mean(softplus(-w), s.y_weights) + mean(softplus(v), s.x_weights)
+        with full_precision(s.x):
+            v, w = evaluate(self.ready(s), s.x), evaluate(self.ready(s), s.y)
+        return same_kind(mean(softplus(-w), s.y_weights) + mean(softplus(v), s.x_weights), x, y)

@@ -68,7 +68,8 @@ class Estimator(Specified, nn.Module):
     ) -> Any:
         """The estimate of D, (...,), differentiable in x and y where they are tensors."""
         s = admit(x, y, x_weights, y_weights, minimum=self.minimum)
-        return same_kind(self.compute(s, generator), x, y)
+        with full_precision(s.x):
+            return same_kind(self.compute(s, generator), x, y)
 
     def forward(
         self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
@@ -133,7 +134,9 @@ class CriticEstimator(Estimator):
     bound: Bound = "lower"
     upper: float = float("inf")  # the largest value that D can take
     critic_scale: float = 1.0  # the critic maximises this many times the value
+    minimum: int = 2
     critic: nn.Module | None
+    wrapped: bool = False  # whether the constraint has wrapped the critic already
     constraint: Constraint | None  # None is the estimator's own default
     default_constraint: Constraint = Constraint()
     fitted: bool = False
@@ -149,21 +152,30 @@ class CriticEstimator(Estimator):
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """E_P a − E_Q b for the critic as it stands."""
+        self.ready(s)
+        a, b = self.pieces(s.x, s.y)
+        return mean(a, s.x_weights) - mean(b, s.y_weights)
+
+    def ready(self, s: Samples) -> nn.Module:
+        """The critic, where there is one and ``s`` is one problem.
+
+        Raises:
+            ValueError: there is none, or there are extra axes.
+        """
         if self.critic is None:
             raise ValueError(f"{type(self).__name__} has no critic yet: call fit(x, y), estimate(x, y) or sized(space)")
         if s.x.ndim > 2 or s.y.ndim > 2:
             raise ValueError(
                 f"a critic estimator takes one problem, (n, d) and (m, d): got {tuple(s.x.shape)}, {tuple(s.y.shape)}"
             )
-        a, b = self.pieces(s.x, s.y)
-        return mean(a, s.x_weights) - mean(b, s.y_weights)
+        return self.critic
 
     def critic_loss(self, x: Any, y: Any, *, generator: torch.Generator | None = None) -> tuple[Tensor, Metrics]:
         """What the critic minimises, penalties included, and the metrics to log."""
         s = admit(x, y)
-        value = self.compute(s, generator)
-        assert self.critic is not None  # compute has refused a missing critic
-        penalty = self.constrained.penalty(self.critic, s.x, s.y, generator)
+        with full_precision(s.x):
+            value = self.compute(s, generator)
+            penalty = self.constrained.penalty(self.ready(s), s.x, s.y, generator)
         if penalty is None:
             return -self.critic_scale * value, {"value": value.detach()}
         return penalty - self.critic_scale * value, {"value": value.detach(), "penalty": penalty.detach()}
@@ -179,10 +191,15 @@ class CriticEstimator(Estimator):
     def sized(self, space: Space, generator: torch.Generator | None = None) -> Self:
         """A copy whose critic is built for ``space`` (and wrapped by its constraint) if it had none."""
         built = copy.deepcopy(self)
-        if built.critic is None:
-            built.critic = default_critic(space, generator)
-        built.critic = built.constrained.wrap(built.critic)
+        built.size_(space, generator)
         return built
+
+    def size_(self, space: Space, generator: torch.Generator | None) -> None:
+        """Build the critic where there is none, and let the constraint wrap it once."""
+        if self.critic is None:
+            self.critic = default_critic(space, generator)
+        if not self.wrapped:
+            self.critic, self.wrapped = self.constrained.wrap(self.critic), True
 
     def fit(
         self,
@@ -203,9 +220,8 @@ class CriticEstimator(Estimator):
         checks, fifty steps apart.
         """
         generator = torch.Generator().manual_seed(seed)
-        s = admit_thoroughly(x, y, minimum=5)
-        if self.critic is None:
-            self.critic = self.sized(Space.of(torch.cat([s.x, s.y])), generator).critic
+        s = admit_thoroughly(x, y, minimum=FEWEST)
+        self.size_(Space.of(torch.cat([s.x, s.y])), generator)
         self.prepare(min(len(s.x), len(s.y)))
         fitting.fit_critic(
             self, s.x, s.y, steps=steps, batch=batch, lr=lr, patience=patience, generator=generator, progress=progress
@@ -226,6 +242,11 @@ class CriticEstimator(Estimator):
         else:
             if s.x_weights is not None or s.y_weights is not None:
                 raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")
+            if min(len(s.x), len(s.y)) < 2 * FEWEST:
+                raise ValueError(
+                    f"x and y need at least {2 * FEWEST} points each, to train a critic on some and evaluate on others: "
+                    f"got {len(s.x)} and {len(s.y)}"
+                )
             seen, test = fitting.split(s.x, s.y, 2 / 3, generator)
             evaluated = copy.deepcopy(self)
             with torch.enable_grad():
@@ -234,7 +255,7 @@ class CriticEstimator(Estimator):
                 f"critic trained on {len(seen.x)} + {len(seen.y)} points, evaluated on the other "
                 f"{len(test.x)} + {len(test.y)}",
             )
-        a, b = evaluated.pieces(test.x, test.y)
+        a, b = fitting.evaluated(evaluated, test)
         value = float(mean(a, test.x_weights) - mean(b, test.y_weights))
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
         if not math.isfinite(value) or not math.isfinite(stderr):
@@ -254,6 +275,7 @@ class CriticEstimator(Estimator):
         return Inference(value, stderr, (low, self.upper), notes)
 
 
+FEWEST = 10  # of them two are held out, from which a spread can be seen
 _HEAVY = 0.3  # of 200 normal points the largest makes up about 4% of the variance
 
 
@@ -275,6 +297,11 @@ def variance_of_mean(values: Tensor, weights: Tensor | None) -> float:
     if weights is None:
         return float(values.var()) / len(values)
     return float((weights.square() * (values - mean(values, weights)).square()).sum())
+
+
+def full_precision(points: Tensor) -> torch.autocast:
+    """A context without automatic mixed precision: half precision drowns the differences that divergences are."""
+    return torch.autocast(points.device.type, enabled=False)
 
 
 def same_kind(result: Tensor, *inputs: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.tables import Column, Table, from_array, from_frame
+from estimators.tables import MEMORY_LIMIT, Column, Table, from_array, from_frame
 
 _CELL_BYTES = 60  # what a short Python string and its place in a list take
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -32,7 +32,7 @@ def read_path(path: str, *, na_values: frozenset[str], memory_limit: int, catego
     if not os.path.exists(path):
         raise FileNotFoundError(f"no such file or folder: {path}")
     if os.path.isdir(path):
-        return _images(path, memory_limit)
+        return from_array(_images(path, memory_limit), path)
     extension = os.path.splitext(path)[1].lower()
     if extension in (".csv", ".tsv"):
         return _csv(path, "\t" if extension == ".tsv" else ",", na_values, memory_limit, categorical)
@@ -44,6 +44,28 @@ def read_path(path: str, *, na_values: frozenset[str], memory_limit: int, catego
     if extension == ".npz":
         return _npz(path, memory_limit)
     raise ValueError(f"{path}: unknown kind of file; known are .csv, .tsv, .parquet, .npy, .npz and folders of images")
+
+
+def read_array(path: str, memory_limit: int = MEMORY_LIMIT) -> NDArray[Any]:
+    """The one array of a .npy or .npz file, or the images of a folder, (n, h, w) or (n, h, w, 3), bytes.
+
+    Raises:
+        FileNotFoundError: nothing is there; ValueError: malformed, too large, of an unknown kind, or several arrays.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    if os.path.isdir(path):
+        return _images(path, memory_limit)
+    extension = os.path.splitext(path)[1].lower()
+    if extension == ".npy":
+        with open(path, "rb") as file:
+            return _array(file, path, os.path.getsize(path), memory_limit)
+    if extension == ".npz":
+        arrays = _arrays(path, memory_limit)
+        if len(arrays) > 1:
+            raise ValueError(f"{path} must hold one array: it holds {', '.join(arrays)}")
+        return next(iter(arrays.values()))
+    raise ValueError(f"{path} is not a .npy or .npz file or a folder of images")
 
 
 def _csv(path: str, delimiter: str, na: frozenset[str], memory_limit: int, categorical: Sequence[str]) -> Table:
@@ -172,7 +194,7 @@ def _array(file: IO[bytes], path: str, size: int, memory_limit: int) -> NDArray[
     return np.frombuffer(data, dtype=dtype, count=count).reshape(shape, order="F" if fortran else "C")
 
 
-def _npz(path: str, memory_limit: int) -> Table:
+def _arrays(path: str, memory_limit: int) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -190,6 +212,11 @@ def _npz(path: str, memory_limit: int) -> Table:
         raise ValueError(f"{path}: not a readable .npz archive: {_first_line(error)}") from None
     if not arrays:
         raise ValueError(f"{path} is empty: no arrays")
+    return arrays
+
+
+def _npz(path: str, memory_limit: int) -> Table:
+    arrays = _arrays(path, memory_limit)
     if len(arrays) == 1:
         return from_array(next(iter(arrays.values())), path)
     lengths = {key: len(array) for key, array in arrays.items()}
@@ -206,7 +233,7 @@ def _npz(path: str, memory_limit: int) -> Table:
     return Table(columns, tables[0].n, path, grids[0] if len(grids) == 1 else None)
 
 
-def _images(path: str, memory_limit: int) -> Table:
+def _images(path: str, memory_limit: int) -> NDArray[Any]:
     try:
         from PIL import Image
     except ImportError:
@@ -234,7 +261,7 @@ def _images(path: str, memory_limit: int) -> Table:
                 points.append(np.asarray(image.convert("L" if grey else "RGB")))
             except (OSError, ValueError, SyntaxError) as error:
                 raise ValueError(f"{os.path.join(path, name)}: not a readable image: {_first_line(error)}") from None
-    return from_array(np.stack(points), path)
+    return np.stack(points)
 
 
 def _opened(image: Any, folder: str, name: str) -> Any:

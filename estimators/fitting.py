@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from estimators.door import Samples
@@ -25,6 +27,32 @@ def split(x: Tensor, y: Tensor, share: float, generator: torch.Generator) -> tup
         parts.append((points[order[:cut]], points[order[cut:]]))
     (x1, x2), (y1, y2) = parts
     return Samples(x1, y1, None, None), Samples(x2, y2, None, None)
+
+
+def evaluated(estimator: CriticEstimator, s: Samples) -> tuple[Tensor, Tensor]:
+    """The two sides of the objective without a gradient, dropout or batch statistics."""
+    critic = estimator.critic
+    assert critic is not None  # asked after training
+    training = critic.training
+    critic.eval()
+    try:
+        with torch.no_grad():
+            return estimator.pieces(s.x, s.y)
+    finally:
+        critic.train(training)
+
+
+@contextlib.contextmanager
+def few_threads(module: nn.Module) -> Iterator[None]:
+    """One thread for small dense networks, whose steps a second thread only slows down."""
+    before = torch.get_num_threads()
+    convolutional = any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) for m in module.modules())
+    small = sum(p.numel() for p in module.parameters()) < 2_000_000 and not convolutional
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit_critic(
@@ -46,26 +74,29 @@ def fit_critic(
     assert critic is not None  # sized by the caller
     optimizer = torch.optim.Adam(critic.parameters(), lr=lr, betas=(0.5, 0.9))
     best, kept, stale = -float("inf"), copy.deepcopy(critic.state_dict()), 0
+    critic.train()
     bar = tqdm(range(steps), desc=f"fit {type(estimator).__name__}", delay=2, leave=False, disable=not progress)
-    for step in bar:
-        rows = [torch.randint(len(side), (min(batch, len(side)),), generator=generator) for side in (train.x, train.y)]
-        loss, metrics = estimator.critic_loss(train.x[rows[0]], train.y[rows[1]], generator=generator)
-        if not bool(torch.isfinite(loss)):
-            break  # the weights kept are those of the last finite check
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        estimator.update_(metrics)
-        if (step + 1) % check_every == 0:
-            with torch.no_grad():
-                a, b = estimator.pieces(held_out.x, held_out.y)
-            value = float(a.mean() - b.mean()) - math.sqrt(float(a.var() / len(a) + b.var() / len(b)))
-            bar.set_postfix(value=f"{value:.4g}", refresh=False)  # a refresh would ignore the delay
-            if value > best:
-                best, kept, stale = value, copy.deepcopy(critic.state_dict()), 0
-            else:
-                stale += 1
-                if stale >= patience:
-                    break
+    with few_threads(critic):
+        for step in bar:
+            rows = [
+                torch.randint(len(side), (min(batch, len(side)),), generator=generator) for side in (train.x, train.y)
+            ]
+            loss, metrics = estimator.critic_loss(train.x[rows[0]], train.y[rows[1]], generator=generator)
+            if not bool(torch.isfinite(loss)):
+                break  # the weights kept are those of the last finite check
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            estimator.update_(metrics)
+            if (step + 1) % check_every == 0:
+                a, b = evaluated(estimator, held_out)
+                value = float(a.mean() - b.mean()) - math.sqrt(float(a.var() / len(a) + b.var() / len(b)))
+                bar.set_postfix(value=f"{value:.4g}", refresh=False)  # a refresh would ignore the delay
+                if value > best:
+                    best, kept, stale = value, copy.deepcopy(critic.state_dict()), 0
+                else:
+                    stale += 1
+                    if stale >= patience:
+                        break
     critic.load_state_dict(kept)
     critic.requires_grad_(True)

@@ -28,7 +28,7 @@ class _Variant:
     """A family's function of a kit and options, and the options in which this variant differs from the family."""
 
     family: Callable[..., Game]
-    defaults: Callable[[Space], dict[str, Any]]
+    defaults: Callable[[Space, dict[str, Any]], dict[str, Any]]
 
     @property
     def options(self) -> list[str]:
@@ -40,16 +40,17 @@ _VARIANTS: dict[str, _Variant] = {}
 
 def variant(function: Callable[..., Game]) -> Callable[..., Game]:
     """Register a family: a function of a `Kit` and options, under its own name."""
-    _VARIANTS[function.__name__] = _Variant(function, lambda space: {})
+    _VARIANTS[function.__name__] = _Variant(function, lambda space, given: {})
     return function
 
 
-def variant_of(
-    family: Callable[..., Game],
-) -> Callable[[Callable[[Space], dict[str, Any]]], Callable[[Space], dict[str, Any]]]:
-    """Register a variant of a family: a function of the data's space giving the options in which it differs."""
+Defaults = Callable[[Space, dict[str, Any]], dict[str, Any]]
 
-    def register(defaults: Callable[[Space], dict[str, Any]]) -> Callable[[Space], dict[str, Any]]:
+
+def variant_of(family: Callable[..., Game]) -> Callable[[Defaults], Defaults]:
+    """Register a variant of a family: a function of the data's space and the options given, to those it differs in."""
+
+    def register(defaults: Defaults) -> Defaults:
         _VARIANTS[defaults.__name__] = _Variant(family, defaults)
         return defaults
 
@@ -89,7 +90,7 @@ def build(name: str, *, like: Any, seed: int = 0, **options: Any) -> Game:
             stored[option] = to_spec(value)
         except TypeError:
             own[option] = value
-    return assemble(name, space, seed, stored, own, None if examples is None else examples[:1000])
+    return assemble(name, space, int(seed), stored, own, None if examples is None else examples[:1000])
 
 
 def assemble(
@@ -104,8 +105,8 @@ def assemble(
     given = {option: from_spec(value) for option, value in stored.items()} | own
     if unknown := [option for option in given if option not in chosen.options]:
         raise ValueError(f"{name!r} has no option {unknown[0]!r}; its options are {', '.join(chosen.options)}")
-    kit = Kit(space, torch.Generator().manual_seed(mix(seed)), examples)
-    game = chosen.family(kit, **(chosen.defaults(space) | given))
+    kit = Kit(space, torch.Generator().manual_seed(mix("weights", seed)), examples)
+    game = chosen.family(kit, **(chosen.defaults(space, given) | given))
     game.plan.recipe = {"name": name, "seed": seed, "options": stored, "own": sorted(own)}
     return game
 

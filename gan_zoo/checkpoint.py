@@ -63,6 +63,15 @@ def restore(content: dict[str, Any], own: dict[str, Any]) -> Game:
     recipe = content["recipe"]
     if missing := [name for name in recipe["own"] if name not in own]:
         raise ValueError(f"this game was built with your own {missing[0]!r}: pass it as load(dir, {missing[0]}=…)")
+    if unknown := [name for name in own if name not in recipe["own"]]:
+        asked = ", ".join(recipe["own"]) or "none"
+        raise ValueError(f"{unknown[0]!r} is stored in the checkpoint; own modules asked for: {asked}")
     game = assemble(recipe["name"], Space.from_dict(content["space"]), recipe["seed"], recipe["options"], own)
-    game.load_state_dict(content["game"])
+    try:
+        game.load_state_dict(content["game"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"the checkpoint does not fit the modules given ({', '.join(own) or 'none'}): {reason}"
+        ) from None
     return game

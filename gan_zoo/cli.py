@@ -51,12 +51,14 @@ def _parser() -> Parser:
     train.add_argument("--latent", type=int, help="latent coordinates (default: the variant's)")
     train.add_argument("--seed", type=int, default=0, help="of weights, minibatches and noise (default 0)")
     train.add_argument("--out", default="runs/latest", help="folder of the checkpoint (default runs/latest)")
+    _device(train)
     train.add_argument("--json", action="store_true", help="print the last row of the history as JSON")
     train.set_defaults(run=_train)
 
     resume = commands.add_parser("resume", help="continue an interrupted training to its last step")
     resume.add_argument("dir", metavar="DIR", help="the folder given to train --out")
     resume.add_argument("--data", help="the data, where the training did not have a path or it has moved")
+    _device(resume)
     resume.add_argument("--json", action="store_true", help="print the last row of the history as JSON")
     resume.set_defaults(run=_resume)
 
@@ -67,6 +69,10 @@ def _parser() -> Parser:
     sample.add_argument("--out", required=True, help="a .npy file, or .png for a grid of images")
     sample.set_defaults(run=_sample)
     return parser
+
+
+def _device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--accelerator", default="auto", help="auto, cpu or cuda (default auto)")
 
 
 def _names(options: argparse.Namespace) -> int:
@@ -87,14 +93,16 @@ def _train(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in ("divergence", "batch", "lr", "latent")}
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     game = zoo.build(options.name, like=options.data, seed=options.seed, **given)
-    history = zoo.train(game, options.data, steps=options.steps, seed=options.seed, out=options.out)
+    history = zoo.train(
+        game, options.data, steps=options.steps, seed=options.seed, out=options.out, accelerator=options.accelerator
+    )
     return _report(history, options.out, options.json)
 
 
 def _resume(options: argparse.Namespace) -> int:
     import gan_zoo as zoo
 
-    _, history = zoo.resume(options.dir, options.data)
+    _, history = zoo.resume(options.dir, options.data, accelerator=options.accelerator)
     return _report(history, options.dir, options.json)
 
 

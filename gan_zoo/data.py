@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from estimators.door import check_finite, tensor
+from estimators.files import read_array
 from estimators.space import Space
 
 
@@ -45,7 +46,9 @@ def streams(data: Any, space: Space) -> dict[str, Tensor]:
         ValueError: the stream "x" is not of ``space``, or leaves its bounds.
     """
     if isinstance(data, Mapping):
-        return {name: points(stream)[0] for name, stream in data.items()}
+        if "x" not in data:
+            raise ValueError(f'a mapping of streams needs "x": got {", ".join(map(str, data)) or "nothing"}')
+        return {name: streams(s, space)["x"] if name == "x" else points(s)[0] for name, s in data.items()}
     x, found = points(data)
     if found.shape != space.shape:
         raise ValueError(f"data must have points of shape {space.shape}, as the game was built: got {found.shape}")
@@ -55,6 +58,10 @@ def streams(data: Any, space: Space) -> dict[str, Tensor]:
             f"got values from {float(x.min()):g} to {float(x.max()):g}"
         )
     return {"x": x}
+
+
+_USES = ("weights", "epoch", "draw")
+_WORD = 0xFFFFFFFFFFFFFFFF
 
 
 class Minibatches:
@@ -68,17 +75,19 @@ class Minibatches:
     def __getitem__(self, i: int) -> Tensor:
         epoch, place = divmod(i, self.per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+            generator = torch.Generator().manual_seed(mix("epoch", self.seed, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.stream), generator=generator)
         rows = self._order[place * self.batch : (place + 1) * self.batch]
         return self.stream[rows.to(self.stream.device)]
 
 
-def mix(*words: int) -> int:
-    """One 63-bit seed from several integers, well mixed."""
-    return int(
-        np.random.SeedSequence([word & 0xFFFFFFFFFFFFFFFF for word in words]).generate_state(1, np.uint64)[0] >> 1
-    )
+def mix(use: Literal["weights", "epoch", "draw"], seed: int, *place: int) -> int:
+    """The 63-bit seed of one stream of randomness: what it is used for, the user's seed, and its place in the run.
+
+    The number of words is one of them: a seed sequence pads with zeros, so that (s) and (s, 0) would share a stream.
+    """
+    words = [_USES.index(use), len(place), int(seed) & _WORD, *(int(number) & _WORD for number in place)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _bounds(values: Tensor, byte: bool) -> tuple[float | None, float | None]:
@@ -92,7 +101,8 @@ def _bounds(values: Tensor, byte: bool) -> tuple[float | None, float | None]:
 
 def _array(data: Any) -> Any:
     if isinstance(data, str | Path):
-        return _read(Path(data))
+        array = read_array(str(data))
+        return np.moveaxis(array, 3, 1) if Path(data).is_dir() and array.ndim == 4 else array  # channels first
     if isinstance(data, torch.utils.data.Dataset):
         return torch.stack([_first(data[i]) for i in range(len(data))])  # type: ignore[arg-type]
     return data
@@ -100,36 +110,3 @@ def _array(data: Any) -> Any:
 
 def _first(item: Any) -> Tensor:
     return torch.as_tensor(np.asarray(item[0] if isinstance(item, tuple | list) else item))
-
-
-def _read(path: Path) -> np.ndarray:
-    if not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}")
-    if path.is_dir():
-        return _images(path)
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            if len(archive.files) != 1:
-                raise ValueError(f"{path} must hold one array: it holds {', '.join(archive.files) or 'none'}")
-            return archive[archive.files[0]]
-    raise ValueError(f"{path} is not a .npy or .npz file or a folder of images")
-
-
-def _images(folder: Path) -> np.ndarray:
-    from PIL import Image
-
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"))
-    if not files:
-        raise ValueError(f"{folder} holds no images (.png, .jpg, .bmp)")
-    images = []
-    for file in files:
-        with Image.open(file) as image:
-            images.append(np.asarray(image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")))
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(
-            f"the images of {folder} must have one size: {files[0].name} is {images[0].shape}, others differ"
-        )
-    stacked = np.stack(images)
-    return stacked if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)

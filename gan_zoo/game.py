@@ -14,6 +14,7 @@ moving averages.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,16 @@ class Stage:
 
 
 @dataclass
+class Turn:
+    """What a phase found at one draw: gradients and metrics by player, values to log, the term that broke."""
+
+    gradients: dict[str, list[Tensor]]
+    metrics: dict[str, Metrics]
+    logged: dict[str, float]
+    broken: str | None
+
+
+@dataclass
 class Plan:
     """Everything about a game but its networks."""
 
@@ -148,6 +159,7 @@ class Game(nn.Module):
         self.averages = nn.ModuleDict({name: copy.deepcopy(networks[name]) for name in plan.averaged if plan.ema})
         self.averages.requires_grad_(False)
         self.plan, self.space = plan, space
+        self._moves = {name for name, parameter in self.networks.named_parameters() if parameter.requires_grad}
 
     @property
     def laws(self) -> dict[str, Law]:
@@ -156,23 +168,30 @@ class Game(nn.Module):
 
     def parameters_of(self, player: str) -> list[nn.Parameter]:
         """The parameters that ``player`` moves."""
-        return [p for name in self.plan.players[player].networks for p in self.networks[name].parameters()]
+        return [
+            parameter
+            for network in self.plan.players[player].networks
+            for name, parameter in self.networks[network].named_parameters()
+            if f"{network}.{name}" in self._moves
+        ]
 
-    def gradients(self, phase: Phase, draw: Draw, progress: float) -> tuple[dict[str, list[Tensor]], dict[str, float]]:
-        """Each player's gradient of its summed loss at one draw, and the values to log.
+    def thaw(self) -> None:
+        """Let every parameter require a gradient again that did when the game was made; frozen layers stay frozen."""
+        for name, parameter in self.networks.named_parameters():
+            parameter.requires_grad_(name in self._moves)
+
+    def gradients(self, phase: Phase, draw: Draw, progress: float) -> Turn:
+        """Each player's gradient of its summed loss at one draw.
 
         Only the players of the phase require gradients: the others' weights build no graph, and gradients still flow
         through them to samples.
-
-        Raises:
-            FloatingPointError: a term is not finite; the message names it.
         """
         own = {player: self.parameters_of(player) for player in phase.players}
         self.networks.requires_grad_(False)
         for parameters in own.values():
             for parameter in parameters:
                 parameter.requires_grad_(True)
-        logged: dict[str, float] = {}
+        turn = Turn({}, {player: {} for player in phase.players}, {}, None)
         losses: dict[str, Tensor] = {}
         for player in phase.players:
             for term in self.plan.terms:
@@ -180,23 +199,24 @@ class Game(nn.Module):
                 if coefficient is None:
                     continue
                 value, metrics = draw.evaluate(term)
-                if not bool(torch.isfinite(value)):
-                    raise FloatingPointError(f"term {term.name!r} of player {player!r} became {float(value)}")
+                found = float(value.detach())
+                if not math.isfinite(found) and turn.broken is None:
+                    turn.broken = f"term {term.name!r} of player {player!r} became {found}"
                 weight = coefficient(progress) if callable(coefficient) else coefficient
                 losses[player] = losses[player] + weight * value if player in losses else weight * value
-                logged[term.name] = float(value.detach())
-                logged |= {f"{term.name}.{name}": float(metric) for name, metric in metrics.items()}
-        gradients: dict[str, list[Tensor]] = {}
+                turn.metrics[player] |= metrics
+                turn.logged[term.name] = found
+                turn.logged |= {f"{term.name}.{name}": float(metric) for name, metric in metrics.items()}
         for i, player in enumerate(phase.players):
-            found = torch.autograd.grad(
+            found_by = torch.autograd.grad(
                 losses[player], own[player], retain_graph=i + 1 < len(phase.players), allow_unused=True
             )
-            gradients[player] = [
-                torch.zeros_like(p) if g is None else g for p, g in zip(own[player], found, strict=True)
+            turn.gradients[player] = [
+                torch.zeros_like(p) if g is None else g for p, g in zip(own[player], found_by, strict=True)
             ]
-        return gradients, logged
+        return turn
 
-    def after_step(self, player: str, logged: Mapping[str, float], step: int) -> None:
+    def after_step(self, player: str, metrics: Metrics, step: int) -> None:
         """What follows a player's step: its controller's move, then the moving averages of its networks.
 
         The averages forget faster in the first steps, so that a short training is not an average with its start.
@@ -204,14 +224,14 @@ class Game(nn.Module):
         ema = min(self.plan.ema, (1 + step) / (10 + step))
         chosen = self.plan.players[player]
         if chosen.controller is not None:
-            self.networks[chosen.controller].update_(dict(logged))  # type: ignore[operator]
+            self.networks[chosen.controller].update_(metrics)  # type: ignore[operator]
         with torch.no_grad():
             for name in chosen.networks:
                 if name in self.averages:
                     _average_(self.averages[name], self.networks[name], ema)
 
     def sample(self, n: int, *, seed: int = 0, **given: Any) -> Tensor:
-        """``n`` samples of the model in the data's shape, from the averaged networks; no data are needed.
+        """``n`` samples of the model in the data's shape, on the CPU, from the averaged networks; no data are needed.
 
         Args:
             n: how many.
@@ -230,11 +250,13 @@ class Game(nn.Module):
         fixed = {
             law: torch.as_tensor(value, dtype=torch.get_default_dtype(), device=device) for law, value in given.items()
         }
+        if short := [law for law, value in fixed.items() if len(value) != n]:
+            raise ValueError(f"{short[0]} must have n = {n} rows: got {len(fixed[short[0]])}")
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                return self.space.natural(Draw(self, n, generator, fixed, averaged=True)["y"])
+                return self.space.natural(Draw(self, n, generator, fixed, averaged=True)["y"]).cpu()
         finally:
             self.train(training)
 

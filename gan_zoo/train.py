@@ -11,17 +11,22 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from estimators.fitting import few_threads
 from gan_zoo import checkpoint
 from gan_zoo.data import Minibatches, mix, streams
 from gan_zoo.game import Draw, Game, Phase, Stage
 from gan_zoo.history import History
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def train(
@@ -36,7 +41,7 @@ def train(
     log_every: int = 20,
     accelerator: str = "auto",
     devices: int | str = 1,
-    precision: Any = "32-true",
+    precision: str = "32-true",
     progress: bool = True,
 ) -> History:
     """Train ``game`` in place and return the history of its terms.
@@ -50,28 +55,33 @@ def train(
         batch: points a minibatch; the variant's own by default.
         checkpoint_every: steps between checkpoints; a tenth of all by default, and the last step always.
         log_every: steps between rows of the history.
-        accelerator: "auto", "cpu", "cuda", … as in Lightning Fabric.
-        devices: how many; more than one needs a launch by `fabric run` or torchrun.
-        precision: "32-true", "bf16-mixed", … as in Lightning Fabric.
+        accelerator: "cpu", "cuda", …; "auto" is a CUDA device where there is one, else the CPU.
+        devices: how many; with more than one, the script is started once for each.
+        precision: "32-true", or "bf16-mixed" for the networks; divergences are computed in full precision.
         progress: show a bar.
 
     Raises:
         ValueError: the data do not have the game's shape, or an argument is out of range.
-        FloatingPointError: a term became non-finite; the state before that step is kept, in ``out`` as well.
+        FloatingPointError: a term became non-finite; the message names it, and the last checkpoint in ``out`` is kept.
         KeyboardInterrupt: as it came, after a checkpoint was written.
     """
-    for name, value in (("steps", steps), ("log_every", log_every)):
+    counts = {
+        "steps": steps,
+        "batch": game.plan.batch if batch is None else batch,
+        "checkpoint_every": max(steps // 10, 1) if checkpoint_every is None else checkpoint_every,
+        "log_every": log_every,
+    }
+    for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1: got {value}")
-    settings = {
-        "steps": steps,
-        "seed": seed,
-        "batch": batch or game.plan.batch,
-        "checkpoint_every": checkpoint_every or max(steps // 10, 1),
-        "log_every": log_every,
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}: got {precision!r}")
+    settings = {name: int(value) for name, value in counts.items()} | {
+        "seed": int(seed),
+        "precision": precision,
         "data": str(data) if isinstance(data, str | Path) else None,
     }
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    fabric = _fabric(accelerator, devices, precision)
     return _Training(game, data, settings, fabric, None if out is None else Path(out)).run(progress)
 
 
@@ -81,13 +91,13 @@ def resume(
     *,
     accelerator: str = "auto",
     devices: int | str = 1,
-    precision: Any = "32-true",
     progress: bool = True,
     **own: Any,
 ) -> tuple[Game, History]:
     """Continue the training of a folder from its checkpoint to its last step; returns the game and the whole history.
 
-    The weights are those of a training that was never interrupted, bit for bit on a CPU. ``data`` may be left out where
+    The weights are those of a training that was never interrupted, bit for bit on a CPU, unless a module of yours draws
+    from PyTorch's global random state, as dropout does. ``data`` may be left out where
     the training had a path; ``own`` are the modules of yours that the game was built with.
 
     Raises:
@@ -100,7 +110,7 @@ def resume(
         data = state["settings"]["data"]
         if data is None:
             raise ValueError("data must be given: this training had an array, not a path that could be read again")
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision)
+    fabric = _fabric(accelerator, devices, state["settings"]["precision"])
     training = _Training(game, data, state["settings"], fabric, Path(out))
     training.restore(state)
     return game, training.run(progress)
@@ -122,7 +132,7 @@ class _Training:
         fabric.launch()
         self.game, self.settings, self.fabric, self.out = game.to(fabric.device), settings, fabric, out
         self.streams = self._open(data)
-        self.step, self.draws, self.stage = 0, 0, -1
+        self.step, self.draws, self.stage, self.saved = 0, 0, -1, 0
         self.optimizers: dict[str, Any] = {}
         self.history = History()
         self._ends = _ends(game.plan.stages, settings["steps"])
@@ -138,7 +148,9 @@ class _Training:
             mininterval=0.3,
         )
         self.game.train()
-        with _threads(self.game), bar, _deferred_interrupt() as interrupted:
+        if first == 0:
+            self._save()  # so that a folder never resumes what an earlier training left in it
+        with few_threads(self.game), bar, _deferred_interrupt() as interrupted:
             try:
                 while self.step < settings["steps"]:
                     logged = self._step()
@@ -154,16 +166,15 @@ class _Training:
                     if interrupted and not last:
                         raise KeyboardInterrupt
             except FloatingPointError as error:
-                self._save()
-                kept = f"; the last good state is in {self.out}" if self.out else ""
+                kept = f"; the checkpoint of step {self.saved} is in {self.out}" if self.out else ""
                 raise FloatingPointError(f"{error} at step {self.step + 1}{kept}") from None
             finally:
-                self.game.networks.requires_grad_(True)
+                self.game.thaw()
         return self.history
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was saved."""
-        self.step, self.draws = state["step"], state["draws"]
+        self.step, self.draws, self.saved = state["step"], state["draws"], state["step"]
         self.history = History(state["history"])
         if state["stage"] >= 0:
             self._enter(state["stage"])
@@ -186,16 +197,17 @@ class _Training:
 
     def _turn(self, phase: Phase, progress: float) -> dict[str, float]:
         with self.fabric.autocast():
-            gradients, logged = self.game.gradients(phase, self._draw(), progress)
-        for player, parts in gradients.items():
+            turn = self.game.gradients(phase, self._draw(), progress)
+        for player, parts in turn.gradients.items():
             flat = torch.cat([part.reshape(-1) for part in parts])
+            if turn.broken:
+                flat.fill_(torch.nan)  # the other ranks see it in the sum and stop as well
             if self.fabric.world_size > 1:
                 flat = self.fabric.all_reduce(flat, reduce_op="mean")  # type: ignore[assignment]
             if not bool(torch.isfinite(flat).all()):
-                raise FloatingPointError(f"the gradient of player {player!r} became non-finite")
-            for parameter, part in zip(
-                self.game.parameters_of(player), flat.split([p.numel() for p in parts]), strict=True
-            ):
+                raise FloatingPointError(turn.broken or f"the gradient of player {player!r} became non-finite")
+            sizes = [part.numel() for part in parts]
+            for parameter, part in zip(self.game.parameters_of(player), flat.split(sizes), strict=True):
                 parameter.grad = part.view_as(parameter)
         for player in phase.players:
             optimizer = self.optimizers[player]
@@ -203,14 +215,14 @@ class _Training:
                 group["lr"] = self.game.plan.players[player].optimizer.rate(progress)
             optimizer.step()
             optimizer.zero_grad()
-            self.game.after_step(player, logged, self.step)
+            self.game.after_step(player, turn.metrics[player], self.step)
         self.draws += 1
-        return logged
+        return turn.logged
 
     def _draw(self) -> Draw:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         seed = self.settings["seed"]
-        generator = torch.Generator(self.fabric.device).manual_seed(mix(seed, self.draws, rank))
+        generator = torch.Generator(self.fabric.device).manual_seed(mix("draw", seed, self.draws, rank))
         given = {name: batches[self.draws * ranks + rank] for name, batches in self.streams.items()}
         n = len(next(iter(given.values())))
         return Draw(self.game, n, generator, given, gather=self._gather if ranks > 1 else None)
@@ -246,6 +258,7 @@ class _Training:
             "history": self.history.rows,
         }
         checkpoint.save(self.out, self.game, state)
+        self.saved = self.step
 
 
 def _ends(stages: list[Stage], steps: int) -> list[int]:
@@ -255,17 +268,16 @@ def _ends(stages: list[Stage], steps: int) -> list[int]:
     return [round(share * steps) for share in shares]
 
 
-@contextlib.contextmanager
-def _threads(game: Game) -> Iterator[None]:
-    """One thread for small dense networks, whose steps a second thread only slows down."""
-    before = torch.get_num_threads()
-    convolutional = any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d) for module in game.modules())
-    small = sum(p.numel() for p in game.parameters()) < 2_000_000 and not convolutional
-    torch.set_num_threads(1 if small else before)
+def _fabric(accelerator: str, devices: int | str, precision: Any) -> Fabric:
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        from lightning_fabric import Fabric
+    except ImportError:
+        raise ImportError('training needs Lightning Fabric: pip install "divergence-toolkit[train]"') from None
+    if (
+        accelerator == "auto"
+    ):  # not Apple's: double precision, in which offsets are taken off the data, is missing there
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric(accelerator=accelerator, devices=devices, precision=precision)
 
 
 @contextlib.contextmanager

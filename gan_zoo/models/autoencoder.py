@@ -15,6 +15,7 @@ import divergences as dv
 import estimators as est
 from divergences import kernels
 from estimators.space import Space
+from gan_zoo import laws
 from gan_zoo.build import Kit, variant, variant_of
 from gan_zoo.game import Adam, Draw, Game, Law, Phase, Plan, Player, Stage, Term
 from gan_zoo.laws import Prior, data, decoded, encoded, prior, reconstructed
@@ -67,21 +68,22 @@ def autoencoder(
     elif critic is not None or constraint is not None:
         raise ValueError("critic= and constraint= need divergence=: a plain auto-encoder matches nothing")
     terms = [Term("cost", functools.partial(squared_cost, scale=cost_scale), {"autoencoder": 1.0}), *terms]
-    laws: dict[str, Law] = {"z": z, "code": encoded, "reconstruction": reconstructed, "y": decoded}
-    plan = Plan(laws, terms, players, [Stage(phases)], batch, ("encoder", "decoder"), ema)
+    by_name: dict[str, Law] = {"z": z, "code": encoded, "reconstruction": reconstructed, "y": decoded}
+    plan = Plan(by_name, terms, players, [Stage(phases)], batch, ("encoder", "decoder"), ema)
     return Game(networks, plan, kit.space)
 
 
 @variant_of(autoencoder)
-def wae_mmd(space: Space) -> dict[str, Any]:
-    """WAE-MMD: the unbiased MMD of seven inverse multiquadrics C/(C + d²), C = 2·d_z·s, s ∈ {0.1, …, 10}, λ = 10.
+def wae_mmd(space: Space, given: dict[str, Any]) -> dict[str, Any]:
+    """WAE-MMD: the unbiased MMD of seven inverse multiquadrics C/(C + d²), C = 2·d_z·σ²·s, s ∈ {0.1, …, 10}, λ = 10.
 
-    The cost is 0.05·‖x − dec(z)‖², as in the authors' code: λ means nothing without it. The latent space has 16
-    coordinates unless `latent=` says otherwise; C is that of the default.
+    The cost is 0.05·‖x − dec(z)‖², as in the authors' code: λ means nothing without it.
 
     References: Tolstikhin et al. 2018, Algorithm 2 and section 4.
     """
-    scales = [2 * 16 * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+    latent = prior(given.get("latent", 16))
+    variance = latent.scale**2 if isinstance(latent, laws.Normal) else 1 / 3
+    scales = [2 * latent.dim * variance * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
     kernel = 7.0 * kernels.InverseMultiquadric(scales)  # the sum of the seven, not their mean
     return {"divergence": est.MMD(kernel), "weight": 10.0, "cost_scale": 0.05}
 
@@ -176,7 +178,7 @@ def vae(
         "decoder": kit.logits(decoder, latent),
         "likelihood": Likelihood(likelihood, kit.space),
     }
-    laws: dict[str, Law] = {
+    by_name: dict[str, Law] = {
         "z": prior(latent),
         "target": binarized if likelihood == "bernoulli" else data,
         "posterior": posterior,
@@ -189,5 +191,7 @@ def vae(
         Term("kl", conditional_kl, {"autoencoder": 1.0}),
     ]
     player = Player("autoencoder", tuple(networks), Adam(lr, betas, decay))
-    plan = Plan(laws, terms, {"autoencoder": player}, [Stage((Phase(("autoencoder",)),))], batch, tuple(networks), ema)
+    plan = Plan(
+        by_name, terms, {"autoencoder": player}, [Stage((Phase(("autoencoder",)),))], batch, tuple(networks), ema
+    )
     return Game(networks, plan, kit.space)

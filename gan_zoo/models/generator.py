@@ -81,7 +81,7 @@ def generator(
 
 
 @variant_of(generator)
-def gan(space: Space) -> dict[str, Any]:
+def gan(space: Space, given: dict[str, Any]) -> dict[str, Any]:
     """The non-saturating GAN: no constraint on the discriminator, Adam (2e-4, 0.5, 0.999).
 
     References: Goodfellow et al. 2014, section 3; the optimizer is that of Radford et al. 2016.
@@ -96,7 +96,7 @@ def gan(space: Space) -> dict[str, Any]:
 
 
 @variant_of(generator)
-def fgan(space: Space) -> dict[str, Any]:
+def fgan(space: Space, given: dict[str, Any]) -> dict[str, Any]:
     """f-GAN: min over G, max over V of E_P[g_f(V)] − E_Q[f*(g_f(V))], for any row of the table; no constraint.
 
     References: Nowozin, Cseke and Tomioka 2016, eq. (6).
@@ -111,7 +111,7 @@ def fgan(space: Space) -> dict[str, Any]:
 
 
 @variant_of(generator)
-def wgan_gp(space: Space) -> dict[str, Any]:
+def wgan_gp(space: Space, given: dict[str, Any]) -> dict[str, Any]:
     """WGAN-GP: the Kantorovich–Rubinstein critic with a two-sided gradient penalty, λ = 10, five critic steps a step.
 
     References: Gulrajani et al. 2017, Algorithm 1.
@@ -127,7 +127,7 @@ def wgan_gp(space: Space) -> dict[str, Any]:
 
 
 @variant_of(generator)
-def gmmn(space: Space) -> dict[str, Any]:
+def gmmn(space: Space, given: dict[str, Any]) -> dict[str, Any]:
     """GMMN: √MMD² of the biased statistic under a mixture of six Gaussian kernels, large batches, no critic.
 
     The paper's kernels exp(−d²/(2σ)), σ ∈ {2, 5, 10, 20, 40, 80}, are for the 784 pixels of MNIST; σ is scaled by the

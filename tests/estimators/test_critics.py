@@ -189,6 +189,16 @@ def test_the_same_seed_gives_the_same_estimate_and_the_global_state_is_left_alon
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_held_out_values_are_without_dropout_and_small_samples_are_refused():
+    x, y = samples(60, 60, 2)
+    critic = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Dropout(0.5), torch.nn.Linear(32, 1)).double()
+    estimator = est.Variational("js", critic=critic)
+    estimator.fitted = True
+    assert estimator.estimate(x, y, seed=0).value == estimator.estimate(x, y, seed=0).value
+    with pytest.raises(ValueError, match="x and y need at least 20 points each, .*: got 8 and 60"):
+        est.Variational("js").estimate(x[:8], y)
+
+
 def test_a_split_is_disjoint_and_complete():
     x, y = torch.arange(30.0)[:, None], torch.arange(20.0)[:, None]
     first, second = split(x, y, 2 / 3, torch.Generator().manual_seed(0))
@@ -223,7 +233,7 @@ def test_bad_critics_and_calls_are_refused_in_one_line():
         est.WeightClipping(0)
     with pytest.raises(ValueError, match='at must be "interpolates" or "samples"'):
         est.GradientPenalty(at="everywhere")
-    with pytest.raises(ValueError, match="needs at least 5 points"):
+    with pytest.raises(ValueError, match="needs at least 10 points"):
         est.Variational("kl").fit(x[:3], y)
     with pytest.raises(ValueError, match="y has 1 NaN"):
         bad = y.clone()

@@ -7,7 +7,7 @@ import torch
 import divergences as dv
 import estimators as est
 import gan_zoo as zoo
-from gan_zoo.data import Minibatches, points
+from gan_zoo.data import Minibatches, mix, points
 from gan_zoo.game import Draw
 
 POINTS = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
@@ -30,11 +30,11 @@ def test_only_the_active_player_gets_a_gradient_and_a_critic_step_builds_no_grap
     game = zoo.build("generator", like=POINTS, divergence="js")
     critic, generator = game.plan.stages[0].phases
     draw = draw_of(game)
-    gradients, logged = game.gradients(critic, draw, 0.0)
-    assert list(gradients) == ["critic"] and "critic" in logged
+    turn = game.gradients(critic, draw, 0.0)
+    assert list(turn.gradients) == ["critic"] and "critic" in turn.logged and "value" in turn.metrics["critic"]
     assert not draw["y"].requires_grad
-    gradients, _ = game.gradients(generator, draw_of(game), 0.0)
-    assert list(gradients) == ["generator"] and all(bool((g != 0).any()) for g in gradients["generator"])
+    turn = game.gradients(generator, draw_of(game), 0.0)
+    assert list(turn.gradients) == ["generator"] and all(bool((g != 0).any()) for g in turn.gradients["generator"])
 
 
 @pytest.mark.parametrize("divergence", est.names())
@@ -42,7 +42,7 @@ def test_the_gradient_of_a_players_loss_is_that_of_its_terms(divergence):
     """Against a plain backward pass through the same loss, on the same draw."""
     game = zoo.build("generator", like=POINTS, divergence=divergence, seed=3)
     phase = game.plan.stages[0].phases[-1]
-    found, _ = game.gradients(phase, draw_of(game), 0.0)
+    found = game.gradients(phase, draw_of(game), 0.0).gradients
     game.networks.requires_grad_(True)
     game.zero_grad()
     draw = draw_of(game)
@@ -59,6 +59,12 @@ def test_minibatches_are_epochs_without_repetition_and_a_function_of_seed_and_in
     again = Minibatches(stream, 3, seed=5)
     assert torch.equal(again[7], batches[7]) and torch.equal(again[1], first[1])
     assert not torch.equal(Minibatches(stream, 3, seed=6)[0], first[0])
+
+
+def test_no_two_uses_share_a_stream_of_randomness():
+    seeds = [mix("weights", 0), mix("epoch", 0, 0), mix("epoch", 0, 1), mix("draw", 0, 0, 0), mix("draw", 0, 1, 0)]
+    seeds += [mix("draw", 0, 0, 1), mix("weights", 1), mix("epoch", 1, 0), mix("draw", 1, 0, 0), mix("epoch", 0)]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_data_find_their_space():
@@ -99,6 +105,12 @@ def test_bad_calls_name_the_argument():
         zoo.train(game, POINTS[:, :2], steps=1, **QUIET)
     with pytest.raises(ValueError, match="steps must be at least 1: got 0"):
         zoo.train(game, POINTS, steps=0, **QUIET)
+    with pytest.raises(ValueError, match="batch must be at least 1: got -5"):
+        zoo.train(game, POINTS, steps=1, batch=-5, **QUIET)
+    with pytest.raises(ValueError, match='a mapping of streams needs "x": got a, b'):
+        zoo.train(game, {"a": POINTS, "b": POINTS}, steps=1, **QUIET)
+    with pytest.raises(ValueError, match="z must have n = 5 rows: got 3"):
+        game.sample(5, z=np.zeros((3, 16)))
     with pytest.raises(ValueError, match="n must be at least 1: got 0"):
         game.sample(0)
     with pytest.raises(ValueError, match="no law 'c' to fix"):
