@@ -244,7 +244,7 @@ class CriticEstimator(Estimator):
                 raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")
             if min(len(s.x), len(s.y)) < 2 * FEWEST:
                 raise ValueError(
-                    f"x and y need at least {2 * FEWEST} points each, to train a critic on some and evaluate on others: "
+                    f"x and y need at least {2 * FEWEST} points each, to train a critic and evaluate it on others: "
                     f"got {len(s.x)} and {len(s.y)}"
                 )
             seen, test = fitting.split(s.x, s.y, 2 / 3, generator)

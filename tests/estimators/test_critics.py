@@ -195,7 +195,7 @@ def test_held_out_values_are_without_dropout_and_small_samples_are_refused():
     estimator = est.Variational("js", critic=critic)
     estimator.fitted = True
     assert estimator.estimate(x, y, seed=0).value == estimator.estimate(x, y, seed=0).value
-    with pytest.raises(ValueError, match="x and y need at least 20 points each, .*: got 8 and 60"):
+    with pytest.raises(ValueError, match="x and y need at least 20 points each.*: got 8 and 60"):
         est.Variational("js").estimate(x[:8], y)
 
 
