@@ -115,7 +115,20 @@ def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
     reduced = quadrature.reduced(p, q)
     if reduced is None:
         raise missing(d, p, q)
+    if torch.is_grad_enabled() and any(_needs_gradient(law) for law in (p, q)):
+        raise NotImplementedError(
+            f"{d!r} of {_type(p)} and {_type(q)} is found by quadrature, which has no gradient: detach the parameters, "
+            "or call under torch.no_grad()"
+        )
     return quadrature.f_value(d, *reduced)
+
+
+def _needs_gradient(law: Any) -> bool:
+    """Whether a parameter of a torch law requires a gradient."""
+    found = [getattr(law, "base_dist", None), *vars(law).values()] if is_torch(law) else []
+    return any(v.requires_grad for v in found if isinstance(v, Tensor)) or any(
+        _needs_gradient(v) for v in found if isinstance(v, torch.distributions.Distribution)
+    )
 
 
 def closed_f_value(d: FDivergence, p: Any, q: Any) -> Tensor | None:

@@ -48,6 +48,7 @@ class Estimator(Specified, nn.Module):
     divergence_name: str = ""
     bound: Bound = "consistent"
     minimum: int = 1  # points needed on each side
+    differentiable: bool = True  # whether a model can be trained with it
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """The estimate of D, (...,), differentiable in the points of ``s``. Samples are admitted already."""
@@ -260,16 +261,19 @@ class CriticEstimator(Estimator):
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
         if not math.isfinite(value) or not math.isfinite(stderr):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
-        worst = max(_largest_share(a), _largest_share(b))
-        if worst > _HEAVY:
-            notes += (f"no interval: a single point makes up {worst:.0%} of the variance, so its limit is not normal",)
-            return Inference(value, stderr, None, notes)
-        return evaluated.bounded(value, stderr, confidence, notes, test)
+        heaviest = max(_largest_share(a), _largest_share(b))
+        return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, heaviest)
 
-    def bounded(
-        self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples
-    ) -> Inference:
-        """The value as a lower bound: the interval runs from the one-sided normal limit to the largest value of D."""
+    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+        """The value as a lower bound: the interval runs from the one-sided normal limit to the largest value of D.
+
+        It is refused where one point makes up more than the share ``_HEAVY`` of the variance.
+        """
+        value, stderr, _, notes, _ = found
+        assert stderr is not None  # infer has refused what is not finite
+        if heaviest > _HEAVY:
+            notes += (f"no interval: one point makes up {heaviest:.0%} of the variance, so the limit is not normal",)
+            return Inference(value, stderr, None, notes)
         low = value - float(norm.ppf(confidence)) * stderr
         notes += (f"a lower bound on D with a one-sided {100 * confidence:g}% limit",)
         return Inference(value, stderr, (low, self.upper), notes)

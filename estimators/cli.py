@@ -72,7 +72,8 @@ def _parser() -> Parser:
     compare.add_argument(
         "--fail-on-difference",
         action="store_true",
-        help="exit with status 1 if a column differs, is on one side only, or the joint test rejects",
+        help="exit with status 1 if a column differs (in values, kind or missing rate), is on one side only, or the "
+        "joint test rejects",
     )
     _common(compare)
 

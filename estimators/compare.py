@@ -160,6 +160,7 @@ def _new_row(name: str, x: Table, y: Table, seed: int) -> dict[str, Any]:
         "missing_cur": None if b is None else int(b.missing.sum()),
         **dict.fromkeys(("metric", "statistic", "unit", "interval", "p", "p_adjusted", "effect", "effect_interval")),
         "expected_if_equal": None,
+        "missing_p": None,
         "decision": "not compared",
         "method": "",
         "seed": seed,
@@ -174,6 +175,8 @@ def _new_row(name: str, x: Table, y: Table, seed: int) -> dict[str, Any]:
         row["notes"].append(f"the column is only in the {side}; the two data sets have different columns")
         return row
     row["kind"], row["error"] = kind_of(a, b)
+    if a.numeric != b.numeric and row["n_ref"] and row["n_cur"]:
+        row["decision"] = "kinds differ"
     if row["error"] is None and not (row["n_ref"] and row["n_cur"]):
         row["error"] = f"every value of the {'current data' if row['n_ref'] else 'reference'} is missing"
     return row
@@ -213,7 +216,9 @@ def _fill(rows: list[dict[str, Any]], x: Table, y: Table, alpha: float, permutat
             row |= {"metric": metric, "unit": unit, "statistic": 0.0, "effect": 0.0, "p": 1.0}
             row["method"] = "one value on both sides: nothing to compare"
             row["notes"].append("constant column: p = 1 and effect 0 by definition")
-        _note_missing(row, a, b)
+    for row in rows:
+        if row["column"] in x.columns and row["column"] in y.columns:
+            _test_missing(row, x.columns[row["column"]], y.columns[row["column"]])
     bar.update()
 
 
@@ -236,39 +241,50 @@ def _write(row: dict[str, Any], found: Marginal, metric: str, unit: str, method:
         row["notes"].append(f"about {found.expected:.3g} is expected where nothing differs")
 
 
-def _note_missing(row: dict[str, Any], a: Column, b: Column) -> None:
-    """State a difference between the rates of missing values that chance does not explain."""
+def _test_missing(row: dict[str, Any], a: Column, b: Column) -> None:
+    """The rates of missing values, and the p-value of their difference."""
     if not (row["missing_ref"] or row["missing_cur"]):
         return
     from scipy.stats import fisher_exact
 
-    p = float(fisher_exact(np.array([[row["missing_ref"], row["n_ref"]], [row["missing_cur"], row["n_cur"]]])).pvalue)
+    counts = np.array([[row["missing_ref"], row["n_ref"]], [row["missing_cur"], row["n_cur"]]])
+    row["missing_p"] = float(fisher_exact(counts).pvalue)
     rates = f"{row['missing_ref'] / len(a.missing):.1%} of the reference and {row['missing_cur'] / len(b.missing):.1%}"
-    row["notes"].append(
-        f"missing: {rates} of the current data, left out of the distance"
-        + (f"; the rates differ (Fisher's exact p = {p:.2g}, not adjusted)" if p <= 0.01 else "")
-    )
+    row["notes"].append(f"missing: {rates} of the current data, left out of the distance")
 
 
 def _decide(rows: list[dict[str, Any]], alpha: float, min_effect: float) -> None:
-    from scipy.stats import false_discovery_control
-
     tested = [row for row in rows if row["p"] is not None]
-    if not tested:
-        return
-    for row, adjusted in zip(tested, false_discovery_control([row["p"] for row in tested]), strict=True):
+    for row, adjusted in zip(tested, _adjusted(row["p"] for row in tested), strict=True):
         row["p_adjusted"] = float(adjusted)
         least = min_effect / 2 if row["metric"] == "total variation" else min_effect
         large = row["effect"] >= least
         row["decision"] = "differs" if adjusted <= alpha and large else "no difference found"
         if adjusted <= alpha and not large:
             row["notes"].append(f"beyond chance (adjusted p = {adjusted:.2g}), but the effect is below {least:g}")
+    gappy = [row for row in rows if row["missing_p"] is not None]
+    for row, adjusted in zip(gappy, _adjusted(row["missing_p"] for row in gappy), strict=True):
+        rates = [row[f"missing_{side}"] / max(row[f"missing_{side}"] + row[f"n_{side}"], 1) for side in ("ref", "cur")]
+        if adjusted <= alpha and abs(rates[0] - rates[1]) >= min_effect / 2:
+            row["notes"].append(
+                f"the rates of missing values differ (Fisher's exact test, adjusted p = {adjusted:.2g})"
+            )
+            if row["decision"] in ("no difference found", "not compared"):
+                row["decision"] = "missing values differ"
+
+
+def _adjusted(p_values: Iterable[float]) -> list[float]:
+    """Adjusted over the family by Benjamini and Hochberg."""
+    from scipy.stats import false_discovery_control
+
+    family = list(p_values)
+    return [float(p) for p in false_discovery_control(family)] if family else []
 
 
 def _order(row: dict[str, Any]) -> tuple[int, float]:
     """Differences first, largest effect first; what could not be compared last."""
-    rank = {"differs": 0, "only in the reference": 1, "only in the current": 1, "no difference found": 2}
-    return rank.get(row["decision"], 3), -(row["effect"] or 0.0)
+    rank = {"differs": 0, "no difference found": 2, "not compared": 3}
+    return rank.get(row["decision"], 1), -(row["effect"] or 0.0)
 
 
 def _joint(

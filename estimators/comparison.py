@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def difference_found(self) -> bool:
-        """Whether a column differs or is on one side only, or the joint test rejects at ``alpha``.
+        """Whether a column differs, in values, kind or missing rate, or is on one side only, or the joint test rejects.
 
-        The columns and the joint test are two families at level ``alpha`` each: where nothing differs, this is true
-        with probability at most 2·alpha.
+        Values, missing rates and the joint test are three families at level ``alpha`` each: where nothing differs, this
+        is true with probability at most 3·alpha.
         """
-        columns = any(row["decision"] == "differs" or row["decision"].startswith("only in") for row in self.table)
+        columns = any(row["decision"] not in ("no difference found", "not compared") for row in self.table)
         return columns or any(row["p"] is not None and row["p"] <= self.alpha for row in self.joint)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,7 +134,8 @@ def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: floa
             f"{len(differ)} of {len(compared)} {noun} {verb}; the largest difference is in {_about(differ[0])}."
         )
     elif compared:
-        said.append(f"No difference was found in {len(compared)} {noun}.")
+        changed = any(row["decision"] in ("missing values differ", "kinds differ") for row in rows)
+        said.append(f"No difference {'in values ' if changed else ''}was found in {len(compared)} {noun}.")
     else:
         said.append("No column could be compared.")
     if len(joint) and joint[0]["p"] is not None:
@@ -153,6 +154,10 @@ def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: floa
         if alone:
             where = "reference" if side == "reference" else "current data"
             said.append(f"{_count(len(alone), 'column is', 'columns are')} only in the {where}: {_some(alone)}.")
+    for decision, what in (("missing values differ", "missing values"), ("kinds differ", "kind")):
+        changed = [row["column"] for row in rows if row["decision"] == decision]
+        if changed:
+            said.append(f"{_count(len(changed), 'column differs', 'columns differ')} in {what}: {_some(changed)}.")
     wrong = [row["column"] for row in rows if row["error"]]
     if wrong:
         said.append(f"{_count(len(wrong), 'column', 'columns')} could not be compared: {_some(wrong)}.")

@@ -30,6 +30,12 @@ def admit(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, minim
         TypeError: an argument is not numeric.
         ValueError: an argument has too few axes or points, or the two do not fit each other.
     """
+    names = [list(getattr(v, "columns", [])) for v in (x, y)]
+    if all(names) and names[0] != names[1]:
+        raise ValueError(
+            f"x and y must have the same columns in the same order: got {names[0][:5]} and {names[1][:5]}; "
+            "est.compare matches columns by name"
+        )
     a, b = tensor(x, "x"), tensor(y, "y")
     for name, t in (("x", a), ("y", b)):
         if t.ndim < 2:

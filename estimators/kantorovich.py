@@ -52,14 +52,23 @@ class KantorovichRubinstein(CriticEstimator):
         assert self.critic is not None  # `compute` refuses a missing critic
         return evaluate(self.critic, x), evaluate(self.critic, y)
 
-    def bounded(
-        self, value: float, stderr: float, confidence: float, notes: tuple[str, ...], test: Samples
-    ) -> Inference:
+    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
+        """As for any critic, in units in which the pooled sample has variance 1: W1 scales with its data."""
+        pooled = torch.cat([s.x, s.y])
+        scale = (pooled - pooled.mean(0)).square().sum(-1).mean().sqrt()
+        if self.fitted or not float(scale) > 0:
+            return super().infer(s, confidence, generator)
+        found = super().infer(s._replace(x=s.x / scale, y=s.y / scale), confidence, generator)
+        stderr = None if found.stderr is None else found.stderr * float(scale)
+        return found._replace(value=found.value * float(scale), stderr=stderr)
+
+    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
         """The value over the largest gradient norm K, as f/K is a candidate for the supremum whatever f is.
 
         There is no interval: no constraint so far proves that K is the Lipschitz constant, so nothing is certified.
         """
-        assert self.critic is not None
+        value, stderr, _, notes, _ = found
+        assert self.critic is not None and stderr is not None  # infer has trained it, and refused what is not finite
         generator = torch.Generator().manual_seed(0)
         points = torch.cat([test.x, test.y, interpolates(test.x, test.y, generator)])
         K = float(torch.linalg.vector_norm(input_gradients(self.critic, points), dim=-1).max())

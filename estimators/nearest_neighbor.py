@@ -17,6 +17,7 @@ from estimators.door import Samples, check_finite
 DIVERGENCES = ("kl", "reverse_kl")
 DEPENDENCE = 1.4  # the change from k to 8k is common to neighbours: measured against independent terms
 TIES = 0.01  # share of repeated points beyond which a sample is no draw from a density
+DISCRETE = 0.5  # share of repeated points from which the data are taken to be discrete, and refused
 
 
 class NearestNeighbor(Estimator):
@@ -52,6 +53,8 @@ class NearestNeighbor(Estimator):
     """
 
     divergence_name = "kl"
+
+    differentiable = False
 
     def __init__(self, divergence: str = "kl", k: int = 5) -> None:
         super().__init__()
@@ -132,6 +135,11 @@ class NearestNeighbor(Estimator):
         # The share of the estimate that hangs on each y: how often it is among the k neighbours, about m r(y)/n.
         shares = np.bincount(index.ravel(), minlength=m) * (m / (n * k))
         repeated = [1 - len(np.unique(p, axis=0)) / len(p) for p in (a, b)]
+        if max(repeated) > DISCRETE:
+            raise ValueError(
+                f"x or y repeats {max(repeated):.0%} of its points: NearestNeighbor needs continuous data; of "
+                "discrete data compare the frequencies of the values by dv.kl(p, q)"
+            )
         return _Ratios(terms + math.log(m / (n - 1)), shares, max(repeated))
 
 

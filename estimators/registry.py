@@ -110,7 +110,7 @@ def _f_divergence(name: str) -> dv.FDivergence:
         return dv.get(name)
     except ValueError:
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"unknown divergence {name!r}{hint} Known names: {', '.join(names())}") from None
 
 

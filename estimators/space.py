@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -14,7 +15,7 @@ class Space:
     """Points of one shape, seen flat by estimators and in their own shape by networks.
 
     ``low`` and ``high`` are set where every coordinate is bounded by nature (pixels); otherwise ``center`` and
-    ``scale``, one number a coordinate, say where the data lie, so that a network can work in standard units.
+    ``scale``, one number a coordinate, say where the data lie and define their standard units.
 
     Example:
         >>> Space((1, 8, 8), 0.0, 1.0).dim
@@ -47,6 +48,24 @@ class Space:
     def natural(self, points: Tensor) -> Tensor:
         """(n, dim) as (n, *shape)."""
         return points.reshape(len(points), *self.shape)
+
+    def standardized(self, points: Tensor) -> Tensor:
+        """Flat points less the center, over the scale; in single precision, after the offset is taken off."""
+        if self.center is None or self.scale is None:
+            return points.float()
+        center, scale = (points.new_tensor(v, dtype=torch.float64) for v in (self.center, self.scale))
+        return ((points - center) / scale).float()
+
+    def restored(self, points: Tensor) -> Tensor:
+        """What `standardized` made of flat points, undone."""
+        if self.center is None or self.scale is None:
+            return points
+        center, scale = (points.new_tensor(v, dtype=torch.float64) for v in (self.center, self.scale))
+        return (center + scale * points).to(points.dtype)
+
+    def standard(self) -> Space:
+        """The space of standardised points."""
+        return Space(self.shape, self.low, self.high)
 
     @classmethod
     def of(cls, points: Tensor, low: float | None = None, high: float | None = None) -> Space:

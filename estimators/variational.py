@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 import divergences as dv
-from estimators.base import CriticEstimator
+from estimators.base import CriticEstimator, Inference
 from estimators.constraints import Constraint
 from estimators.critics import evaluate
+from estimators.door import Samples
 
 if TYPE_CHECKING:
     from divergences import FDivergence
@@ -88,6 +90,18 @@ class Variational(CriticEstimator):
             self.clip = _critic_value(self.divergence, -limit), _critic_value(self.divergence, limit)
         except ValueError:
             self.clip = None
+
+    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+        """The lower bound; a note says where the clip, and not the data, set it."""
+        assert self.critic is not None  # infer has trained it
+        if self.clip is not None:
+            with torch.no_grad():
+                v = torch.cat([evaluate(self.critic, test.x), evaluate(self.critic, test.y)])
+            clipped = float(((v <= self.clip[0]) | (v >= self.clip[1])).double().mean())
+            if clipped > 0.01:
+                note = f"the log ratio is clipped on {clipped:.0%} of the points: the divergence may be far larger"
+                found = found._replace(notes=(*found.notes, note))
+        return super().bounded(found, confidence, test, heaviest)
 
 
 def _critic_value(divergence: FDivergence, log_ratio: float) -> float:

@@ -83,6 +83,7 @@ def build(name: str, *, like: Any, seed: int = 0, **options: Any) -> Game:
         torch.Size([5, 2])
     """
     examples, space = (None, like) if isinstance(like, Space) else points(like)
+    examples = None if examples is None else space.standardized(examples[:1000])
     stored: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for option, value in options.items():
@@ -90,7 +91,7 @@ def build(name: str, *, like: Any, seed: int = 0, **options: Any) -> Game:
             stored[option] = to_spec(value)
         except TypeError:
             own[option] = value
-    return assemble(name, space, int(seed), stored, own, None if examples is None else examples[:1000])
+    return assemble(name, space, int(seed), stored, own, examples)
 
 
 def assemble(
@@ -105,8 +106,9 @@ def assemble(
     given = {option: from_spec(value) for option, value in stored.items()} | own
     if unknown := [option for option in given if option not in chosen.options]:
         raise ValueError(f"{name!r} has no option {unknown[0]!r}; its options are {', '.join(chosen.options)}")
-    kit = Kit(space, torch.Generator().manual_seed(mix("weights", seed)), examples)
+    kit = Kit(space.standard(), torch.Generator().manual_seed(mix("weights", seed)), examples)
     game = chosen.family(kit, **(chosen.defaults(space, given) | given))
+    game.space = space
     game.plan.recipe = {"name": name, "seed": seed, "options": stored, "own": sorted(own)}
     return game
 
@@ -127,11 +129,15 @@ class Kit:
 
     def decoder(self, own: nn.Module | None, latent: int, argument: str = "generator") -> nn.Module:
         """Latent → data: the user's module, copied, or an MLP that ends in the data's range or scale."""
-        return decoder(latent, self.space, self.random) if own is None else _copied(own, argument)
+        if own is None:
+            return decoder(latent, self.space, self.random)
+        return _fitting(_copied(own, argument), latent, self.space.dim, argument)
 
     def logits(self, own: nn.Module | None, latent: int) -> nn.Module:
         """Latent → free values of a likelihood: the user's decoder, copied, or an MLP."""
-        return mlp(latent, self.space.dim, generator=self.random) if own is None else _copied(own, "decoder")
+        if own is None:
+            return mlp(latent, self.space.dim, generator=self.random)
+        return _fitting(_copied(own, "decoder"), latent, self.space.dim, "decoder")
 
     def encoder(self, own: nn.Module | None, outputs: int, *, unit_scale: bool = False) -> nn.Module:
         """Data → outputs: the user's module, copied, or an MLP, whose codes start at the prior's scale if asked.
@@ -140,7 +146,7 @@ class Kit:
         codes past the prior.
         """
         if own is not None:
-            return _copied(own, "encoder")
+            return _fitting(_copied(own, "encoder"), self.space.dim, outputs, "encoder")
         built = encoder(self.space, outputs, self.random)
         if unit_scale and self.examples is not None:
             _to_unit_scale(built, self.examples)
@@ -151,6 +157,8 @@ class Kit:
     ) -> Estimator:
         """The estimator that a name or object stands for, its critic sized for ``space`` and constrained."""
         estimator = as_estimator(divergence)
+        if not estimator.differentiable:
+            raise ValueError(f"{estimator!r} has no gradient to train with; {', '.join(est.names())} have one")
         if isinstance(estimator, CriticEstimator):
             if critic is not None:
                 estimator.critic = _copied(critic, "critic")
@@ -175,3 +183,19 @@ def _copied(module: Any, argument: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"{argument} must be a torch.nn.Module: got {type(module).__name__}")
     return copy.deepcopy(module)
+
+
+def _fitting(module: nn.Module, inputs: int, outputs: int, argument: str) -> nn.Module:
+    """The module, after it has shown on two points that it maps (n, inputs) to (n, outputs)."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            shape: object = tuple(module(torch.zeros(2, inputs)).shape)
+    except (RuntimeError, ValueError, TypeError) as error:
+        shape = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    finally:
+        module.train(training)
+    if shape != (2, outputs):
+        raise ValueError(f"{argument} must map (n, {inputs}) to (n, {outputs}); of (2, {inputs}) it made {shape}")
+    return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from estimators.space import Space
 
 
 def points(data: Any) -> tuple[Tensor, Space]:
-    """``data`` as flat float32 points (n, d), and their space.
+    """``data`` as flat points (n, d), and their space.
 
     Accepted are an array or tensor (n, …), a map-style dataset (labels are dropped), the path of a ``.npy`` or ``.npz``
     file, and a folder of images of one size. Bytes (uint8) are divided by 255. Images (points with two axes or more)
@@ -36,11 +37,14 @@ def points(data: Any) -> tuple[Tensor, Space]:
     if byte:
         values = values / 255
     space = Space.of(values, *_bounds(values, byte))
-    return space.flat(values).float(), space
+    return space.flat(values), space
 
 
 def streams(data: Any, space: Space) -> dict[str, Tensor]:
     """Flat points by stream: a mapping has a stream for each key; anything else is the one stream "x", in ``space``.
+
+    Points of ``space`` come in its standard units, in which every coordinate counts alike; the others in
+    standard units of their own.
 
     Raises:
         ValueError: the stream "x" is not of ``space``, or leaves its bounds.
@@ -48,7 +52,7 @@ def streams(data: Any, space: Space) -> dict[str, Tensor]:
     if isinstance(data, Mapping):
         if "x" not in data:
             raise ValueError(f'a mapping of streams needs "x": got {", ".join(map(str, data)) or "nothing"}')
-        return {name: streams(s, space)["x"] if name == "x" else points(s)[0] for name, s in data.items()}
+        return {name: streams(s, space)["x"] if name == "x" else _own_units(s) for name, s in data.items()}
     x, found = points(data)
     if found.shape != space.shape:
         raise ValueError(f"data must have points of shape {space.shape}, as the game was built: got {found.shape}")
@@ -57,7 +61,21 @@ def streams(data: Any, space: Space) -> dict[str, Tensor]:
             f"data must lie in [{space.low:g}, {space.high:g}], as the game was built: "
             f"got values from {float(x.min()):g} to {float(x.max()):g}"
         )
-    return {"x": x}
+    return {"x": space.standardized(x)}
+
+
+def fingerprint(streams: Mapping[str, Tensor]) -> str:
+    """A digest of the streams, by which a training that goes on recognises its data."""
+    digest = hashlib.sha256()
+    for name in sorted(streams):
+        digest.update(f"{name} {tuple(streams[name].shape)}".encode())
+        digest.update(streams[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _own_units(stream: Any) -> Tensor:
+    flat, space = points(stream)
+    return space.standardized(flat)
 
 
 _USES = ("weights", "epoch", "draw")

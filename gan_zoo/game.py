@@ -91,6 +91,10 @@ class Adam:
     betas: tuple[float, float] = (0.5, 0.9)
     decay: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive: got {self.lr}")
+
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of these parameters."""
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
@@ -158,7 +162,7 @@ class Game(nn.Module):
         self.networks = nn.ModuleDict(networks)
         self.averages = nn.ModuleDict({name: copy.deepcopy(networks[name]) for name in plan.averaged if plan.ema})
         self.averages.requires_grad_(False)
-        self.plan, self.space = plan, space
+        self.plan, self.space = plan, space  # the data's own; laws and networks live in its standard units
         self._moves = {name for name, parameter in self.networks.named_parameters() if parameter.requires_grad}
 
     @property
@@ -256,7 +260,8 @@ class Game(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                return self.space.natural(Draw(self, n, generator, fixed, averaged=True)["y"]).cpu()
+                y = Draw(self, n, generator, fixed, averaged=True)["y"].cpu()
+                return self.space.natural(self.space.restored(y))
         finally:
             self.train(training)
 

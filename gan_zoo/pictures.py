@@ -9,7 +9,9 @@ import numpy as np
 
 
 def mosaic(samples: Any, columns: int | None = None) -> np.ndarray:
-    """Images (n, h, w), (n, 1, h, w) or (n, 3, h, w) side by side in one array, (H, W) or (H, W, 3), scaled to [0, 1].
+    """Images (n, h, w), (n, 1, h, w) or (n, 3, h, w) side by side, as one array (H, W) or (H, W, 3).
+
+    It is scaled so that the largest value is 1.
 
     Raises:
         ValueError: the points are not images.
@@ -23,8 +25,8 @@ def mosaic(samples: Any, columns: int | None = None) -> np.ndarray:
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
     if images.ndim not in (3, 4) or len(images) == 0:
         raise ValueError(f"images must have shape (n, h, w) or (n, channels, h, w): got {np.shape(samples)}")
-    low, high = min(float(images.min()), 0.0), max(float(images.max()), 1.0)
-    images = (images - low) / (high - low)
+    low, high = min(float(images.min()), 0.0), float(images.max())
+    images = (images - low) / (high - low) if high > low else images - low
     n, h, w = images.shape[:3]
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)

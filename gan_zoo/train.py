@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from estimators.fitting import few_threads
 from gan_zoo import checkpoint
-from gan_zoo.data import Minibatches, mix, streams
+from gan_zoo.data import Minibatches, fingerprint, mix, streams
 from gan_zoo.game import Draw, Game, Phase, Stage
 from gan_zoo.history import History
 
@@ -131,7 +131,7 @@ class _Training:
     def __init__(self, game: Game, data: Any, settings: dict[str, Any], fabric: Fabric, out: Path | None) -> None:
         fabric.launch()
         self.game, self.settings, self.fabric, self.out = game.to(fabric.device), settings, fabric, out
-        self.streams = self._open(data)
+        self.streams = self._open(streams(data, game.space))
         self.step, self.draws, self.stage, self.saved = 0, 0, -1, 0
         self.optimizers: dict[str, Any] = {}
         self.history = History()
@@ -240,11 +240,12 @@ class _Training:
             for player in sorted(players)
         }
 
-    def _open(self, data: Any) -> dict[str, Minibatches]:
-        opened: dict[str, Minibatches] = {}
-        for name, flat in streams(data, self.game.space).items():
-            opened[name] = Minibatches(flat.to(self.fabric.device), self.settings["batch"], self.settings["seed"])
-        return opened
+    def _open(self, flat: dict[str, Tensor]) -> dict[str, Minibatches]:
+        digest = fingerprint(flat)
+        if self.settings.setdefault("fingerprint", digest) != digest:
+            raise ValueError("data are not those this training began with, so that it would not go on as it began")
+        batch, seed = self.settings["batch"], self.settings["seed"]
+        return {name: Minibatches(points.to(self.fabric.device), batch, seed) for name, points in flat.items()}
 
     def _save(self) -> None:
         if self.out is None or not self.fabric.is_global_zero:

@@ -13,7 +13,9 @@ from estimators.report import figures
 from estimators.report.page import Badge, Measured, Page, number
 
 _MOST_ROWS = 500
-_TONES = {"differs": "alert", "only in the reference": "alert", "only in the current": "alert"}
+_TONES = dict.fromkeys(
+    ("differs", "only in the reference", "only in the current", "missing values differ", "kinds differ"), "alert"
+)
 
 
 def page(found: Comparison, command: str | None = None) -> Page:

@@ -100,7 +100,7 @@ class Likelihood(nn.Module):
                 # A quarter of the range: from a larger variance the codes collapse to the prior before it has shrunk.
                 scale = (space.high - space.low) / 4
             else:
-                scale = math.sqrt(sum(s * s for s in space.scale or (1.0,)) / len(space.scale or (1.0,)))
+                scale = 1.0  # standard units
             self.log_variance = nn.Parameter(torch.tensor(2 * math.log(scale)))
 
     def nll(self, x: Tensor, output: Tensor) -> Tensor:

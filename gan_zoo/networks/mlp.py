@@ -5,27 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from estimators.critics import Standardize, mlp
+from estimators.critics import mlp
 from estimators.space import Space
 
 
 class InRange(nn.Module):
-    """The last layer of a decoder: values squashed into the data's bounds, or set to the data's center and scale."""
-
-    center: Tensor
-    scale: Tensor
+    """The last layer of a decoder: values squashed into the data's bounds, where they have some."""
 
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.low, self.high = space.low, space.high
-        self.register_buffer("center", torch.tensor(space.center or (0.0,) * space.dim))
-        self.register_buffer("scale", torch.tensor(space.scale or (1.0,) * space.dim))
 
     def forward(self, values: Tensor) -> Tensor:
         """(n, d) free values as (n, d) points."""
-        if self.low is not None and self.high is not None:
-            return self.low + (self.high - self.low) * torch.sigmoid(values)
-        return self.center + self.scale * values
+        if self.low is None or self.high is None:
+            return values
+        return self.low + (self.high - self.low) * torch.sigmoid(values)
 
 
 def decoder(latent: int, space: Space, generator: torch.Generator) -> nn.Sequential:
@@ -34,5 +29,5 @@ def decoder(latent: int, space: Space, generator: torch.Generator) -> nn.Sequent
 
 
 def encoder(space: Space, outputs: int, generator: torch.Generator) -> nn.Sequential:
-    """(n, d) → (n, outputs): data in standard units, two layers of 256."""
-    return nn.Sequential(Standardize(space), mlp(space.dim, outputs, generator=generator))
+    """(n, d) → (n, outputs): two layers of 256."""
+    return mlp(space.dim, outputs, generator=generator)

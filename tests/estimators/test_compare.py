@@ -87,7 +87,7 @@ def test_odd_columns_have_rows(mixed):
     constant = row(found, "constant")
     assert (constant["p"], constant["effect"], constant["decision"]) == (1.0, 0.0, "no difference found")
     assert (row(found, "gappy")["missing_ref"], row(found, "gappy")["n_ref"]) == (30, 120)
-    assert any("rates differ" in note for note in row(found, "gappy")["notes"])
+    assert any("rates of missing values differ" in note for note in row(found, "gappy")["notes"])
     assert "infinite" in row(found, "infinite")["error"]
     assert "identifiers" in row(found, "identifier")["error"]
     assert row(found, "left")["decision"] == "only in the reference"
@@ -292,3 +292,26 @@ def test_the_joint_p_value_is_exact_for_few_rows_and_many_columns():
         found = design(pairs, seed)
         rejected += two_sample_test(found.x, found.y, permutations=39, seed=seed).p_value <= 0.05
     assert rejected / draws <= 0.05 + 3 * (0.05 * 0.95 / draws) ** 0.5
+
+
+def test_lost_values_and_changed_kinds_are_differences():
+    rng = np.random.default_rng(3)
+    reference = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200), "c": rng.normal(size=200)})
+    current = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200), "c": ["text"] * 100 + ["word"] * 100})
+    current.loc[:149, "b"] = np.nan
+    found = est.compare(reference, current, **QUICK)
+    decisions = {row["column"]: row["decision"] for row in found.table}
+    assert decisions == {"a": "no difference found", "b": "missing values differ", "c": "kinds differ"}
+    assert found.difference_found
+    assert "differs in missing values: 'b'" in found.summary and "differs in kind: 'c'" in found.summary
+    emptied = est.compare(reference, reference.assign(b=np.nan), **QUICK)
+    assert {row["column"]: row["decision"] for row in emptied.table}["b"] == "missing values differ"
+
+
+def test_equal_missing_rates_are_rarely_called_different():
+    rng = np.random.default_rng(4)
+    called = 0
+    for _ in range(60):
+        x, y = (pd.DataFrame({"a": np.where(rng.random(100) < 0.2, np.nan, rng.normal(size=100))}) for _ in "xy")
+        called += est.compare(x, y, **QUICK).table[0]["decision"] == "missing values differ"
+    assert called <= 60 * 0.05 + 3 * (60 * 0.05 * 0.95) ** 0.5

@@ -163,11 +163,18 @@ def test_the_lower_limit_stays_below_the_truth(name):
 
 
 def test_the_wasserstein_critic_finds_a_shift_whatever_its_sign_and_scale():
-    for seed, shift in enumerate((1.0, -1.0, 50.0)):
+    for seed, (shift, scale) in enumerate([(1.0, 1.0), (-1.0, 1e-4), (50.0, 1.0), (1.0, 1e6)]):
         x, y = samples(600, 600, 1, seed)
-        found = est.KantorovichRubinstein().estimate(x + shift, y, seed=seed)
-        assert found.value == pytest.approx(abs(shift), rel=0.25)
+        found = est.KantorovichRubinstein().estimate(scale * (x + shift), scale * y, seed=seed)
+        assert found.value == pytest.approx(abs(shift) * scale, rel=0.25)
         assert found.interval is None and "does not certify" in " ".join(found.notes)
+
+
+def test_a_bound_that_the_clip_set_says_so():
+    x, y = samples(200, 200, 1)
+    found = est.Variational("kl").estimate(x + 30, y, seed=0)  # the truth is 450
+    assert found.interval is None or found.interval[0] < 450
+    assert any("the log ratio is clipped on" in note for note in found.notes)
 
 
 def test_fit_then_estimate_says_that_the_data_must_be_new_and_estimate_stores_nothing():

@@ -35,10 +35,12 @@ def test_consistent_in_low_dimension():
 
 def test_ties_are_counted_and_noted():
     g = np.random.default_rng(2)
-    x, y = g.integers(0, 4, size=(200, 1)), g.integers(0, 4, size=(300, 1))
-    e = est.NearestNeighbor().estimate(x, y)
-    p, q = (np.bincount(v[:, 0], minlength=4) for v in (x, y))
-    expected = (p * (digamma(p - 1) - digamma(q))).sum() / 200 + math.log(300 / 199)
+    x = np.concatenate([g.normal(size=160), np.full(40, 1000.0)])[:, None]  # an atom far from the rest, in both
+    y = np.concatenate([g.normal(size=240), np.full(60, 1000.0)])[:, None]
+    e = est.NearestNeighbor(k=3).estimate(x, y)
+    rho = np.sort(np.abs(x[:160] - x[:160].T), 1)[:, 3]  # the third neighbour besides the point itself
+    nu = np.sort(np.abs(x[:160] - y[:240].T), 1)[:, 2]
+    expected = (np.log(nu / rho).sum() + 40 * (digamma(39) - digamma(60))) / 200 + math.log(300 / 199)
     assert e.value == pytest.approx(expected, rel=1e-10)
     assert e.interval is None and any("no density" in note for note in e.notes)
     x = g.normal(size=(1000, 1))
@@ -81,3 +83,9 @@ def test_refusals():
         est.NearestNeighbor(k=0)
     with pytest.raises(ValueError, match="x needs at least 6"):
         est.NearestNeighbor()(torch.zeros(5, 1), torch.zeros(20, 1))
+
+
+def test_discrete_data_are_refused_with_what_fits_them():
+    for x, y in [(np.zeros((50, 1)), np.ones((50, 1))), (np.arange(60)[:, None] % 3, 10 + np.arange(60)[:, None] % 3)]:
+        with pytest.raises(ValueError, match=r"repeats \d+% of its points: .* continuous data; .* dv.kl"):
+            est.NearestNeighbor("kl").estimate(x.astype(float), y.astype(float), seed=0)

@@ -168,7 +168,7 @@ def test_a_crash_while_saving_leaves_the_previous_checkpoint(tmp_path, monkeypat
 
 
 class Fragile(torch.nn.Linear):
-    """A generator that breaks in its n-th call."""
+    """A generator that breaks in its n-th call; `build` makes one call before."""
 
     def __init__(self, n):
         super().__init__(16, 3)
@@ -180,7 +180,7 @@ class Fragile(torch.nn.Linear):
 
 
 def test_a_non_finite_loss_stops_with_the_terms_name_and_keeps_the_last_checkpoint(tmp_path):
-    game = zoo.build("generator", like=POINTS, generator=Fragile(6), divergence="energy_distance")
+    game = zoo.build("generator", like=POINTS, generator=Fragile(7), divergence="energy_distance")
     message = r"term 'divergence' of player 'generator' became nan at step 6; the checkpoint of step 4 is in"
     with pytest.raises(FloatingPointError, match=message):
         zoo.train(game, POINTS, steps=20, out=tmp_path, **QUIET)
@@ -192,7 +192,7 @@ def test_a_non_finite_loss_stops_with_the_terms_name_and_keeps_the_last_checkpoi
 def test_a_critics_steps_before_the_break_are_not_in_the_checkpoint(tmp_path):
     """Three critic turns precede the model's in each step: the one kept is a whole step, all players together."""
     options = {"divergence": "js", "critic_steps": 3, "seed": 1}
-    broken = zoo.build("generator", like=POINTS, generator=Fragile(4 * 6), **options)
+    broken = zoo.build("generator", like=POINTS, generator=Fragile(1 + 4 * 5), **options)
     with pytest.raises(FloatingPointError, match="the checkpoint of step 4"):
         zoo.train(broken, POINTS, steps=20, out=tmp_path, **QUIET)
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["training"]
@@ -202,7 +202,7 @@ def test_a_critics_steps_before_the_break_are_not_in_the_checkpoint(tmp_path):
 def test_a_folder_does_not_resume_an_earlier_training(tmp_path):
     first = zoo.build("generator", like=POINTS, divergence="mmd")
     zoo.train(first, POINTS, steps=3, out=tmp_path, **QUIET)
-    second = zoo.build("generator", like=POINTS, generator=Fragile(1), divergence="sliced_wasserstein")
+    second = zoo.build("generator", like=POINTS, generator=Fragile(2), divergence="sliced_wasserstein")
     with pytest.raises(FloatingPointError, match="checkpoint of step 0"):
         zoo.train(second, POINTS, steps=3, out=tmp_path, **QUIET)
     game = zoo.load(tmp_path, generator=Fragile(0))
@@ -215,7 +215,14 @@ def test_what_is_stored_cannot_be_overridden_and_own_modules_must_fit(tmp_path):
     with pytest.raises(ValueError, match="'lr' is stored in the checkpoint; own modules asked for: generator"):
         zoo.load(tmp_path, generator=torch.nn.Linear(16, 3), lr=5.0)
     with pytest.raises(ValueError, match=r"does not fit the modules given \(generator\)"):
-        zoo.load(tmp_path, generator=torch.nn.Linear(16, 4))
+        zoo.load(tmp_path, generator=torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.Linear(4, 3)))
+
+
+def test_other_data_are_not_resumed(tmp_path):
+    game = zoo.build("generator", like=POINTS, divergence="energy_distance")
+    zoo.train(game, POINTS, steps=3, out=tmp_path, **QUIET)
+    with pytest.raises(ValueError, match="data are not those this training began with"):
+        zoo.resume(tmp_path, POINTS + 1, **QUIET)
 
 
 def test_numpy_numbers_are_numbers(tmp_path):
