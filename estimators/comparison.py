@@ -134,8 +134,8 @@ def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: floa
             f"{len(differ)} of {len(compared)} {noun} {verb}; the largest difference is in {_about(differ[0])}."
         )
     elif compared:
-        changed = any(row["decision"] in ("missing values differ", "kinds differ") for row in rows)
-        said.append(f"No difference {'in values ' if changed else ''}was found in {len(compared)} {noun}.")
+        otherwise = any(row["decision"] in ("missing values differ", "kinds differ") for row in rows)
+        said.append(f"No difference {'in values ' if otherwise else ''}was found in {len(compared)} {noun}.")
     else:
         said.append("No column could be compared.")
     if len(joint) and joint[0]["p"] is not None:
