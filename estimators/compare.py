@@ -314,4 +314,7 @@ def _curves(
     def quantiles(column: Column) -> NDArray[np.float64]:
         return np.asarray(np.quantile(column.present, levels, method="inverted_cdf"))
 
-    return {r["column"]: (quantiles(x.columns[r["column"]]), quantiles(y.columns[r["column"]])) for r in kept}
+    def title(row: dict[str, Any]) -> str:
+        return f"{row['column']} (days since 1970)" if row["kind"] == "date" else str(row["column"])
+
+    return {title(r): (quantiles(x.columns[r["column"]]), quantiles(y.columns[r["column"]])) for r in kept}

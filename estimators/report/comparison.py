@@ -120,6 +120,8 @@ def _columns(report: Page, found: Comparison) -> None:
     rows = []
     for row in found.table[:_MOST_ROWS]:
         method = methods.setdefault(row["method"], len(methods) + 1) if row["method"] else None
+        distance = f"{row['metric']}, {row['unit']} ({method})" if row["metric"] else row["error"]
+        missing = None if row["missing_ref"] is None else f"{row['missing_ref']:,}, {row['missing_cur'] or 0:,}"
         rows.append(
             [
                 row["column"],
@@ -128,42 +130,33 @@ def _columns(report: Page, found: Comparison) -> None:
                 row["p_adjusted"],
                 row["p"],
                 row["kind"],
-                row["metric"],
+                distance,
                 Measured(row["statistic"], row["interval"]),
-                row["unit"],
-                row["n_ref"],
-                row["n_cur"],
-                row["missing_ref"],
-                row["missing_cur"],
-                None if method is None else f"({method})",
-                row["error"] or "; ".join(row["notes"]),
+                f"{row['n_ref']:,}, {row['n_cur']:,}",
+                missing,
             ]
         )
-    notes = []
+    notes = ["Below an effect and a value their interval. The number after a distance is that of its method."]
     if len(found.table) > _MOST_ROWS:
         notes.append(f"The first {_MOST_ROWS} of {len(found.table):,} columns; the JSON output holds all of them.")
+    remarks = [f"{row['column']}: {'; '.join(row['notes'])}." for row in found.table[:_MOST_ROWS] if row["notes"]]
     report.table(
         "Column by column",
         [
             "column",
             ("effect", "sd; labels: share"),
             "decision",
-            ("p adjusted", "over all columns"),
-            ("p", "this column alone"),
+            ("p adjusted", "over all"),
+            ("p", "this column"),
             "kind",
-            "distance",
+            ("distance", "and its unit"),
             ("value", "in its unit"),
-            "unit",
-            ("n", "reference"),
-            ("n", "current"),
-            ("missing", "reference"),
-            ("missing", "current"),
-            "method",
-            "notes",
+            ("n", "ref., current"),
+            ("missing", "ref., current"),
         ],
         rows,
         note=notes,
-        details=[f"({index}) {text}." for text, index in methods.items()],
+        details=[*(f"({index}) {text}." for text, index in methods.items()), *remarks],
     )
 
 
@@ -183,8 +176,8 @@ def _guide(found: Comparison) -> list[str]:
         "p is the share of random relabellings of the rows that differ at least as much as the data. It is adjusted "
         "over all columns (Benjamini and Hochberg), which limits the expected share of false alarms among the columns "
         f"said to differ to {found.alpha:g}. No difference found does not mean that there is none: see the interval.",
-        "All of this takes the rows of each data set to be independent of each other. Missing values are counted, left "
-        "out of the distance, and compared in the notes.",
+        "All of this takes the rows of each data set to be independent of each other. Missing values are left out of "
+        "the distance; their rates are compared by Fisher's exact test, adjusted over the columns that have any.",
     ]
 
 

@@ -61,7 +61,7 @@ def ecdfs(
             ordered = np.sort(np.asarray(values, dtype=np.float64))
             heights = np.arange(1, len(ordered) + 1) / len(ordered)
             ax.step(ordered, heights, style, where="post", color=colour, linewidth=1.8, label=label)
-        ax.set_title(literal(name), fontsize=_FONT, loc="left")
+        ax.set_title(literal(name, 30), fontsize=_FONT, loc="left")
         ax.set_yticks([0, 0.5, 1])
         ax.locator_params(axis="x", nbins=4)
     handles, names = panels.flat[0].get_legend_handles_labels()

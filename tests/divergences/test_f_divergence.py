@@ -242,12 +242,23 @@ def test_the_oracle_critic_attains_the_exact_value():
         torch.testing.assert_close(attained, d(p, q), rtol=1e-9, atol=1e-10)
 
 
-def test_gan_value_at_its_optimal_discriminator():
-    p, q = torch.tensor([0.1, 0.2, 0.7]).double(), torch.tensor([0.3, 0.3, 0.4]).double()
-    D = p / (p + q)
-    value = (p * D.log()).sum() + (q * (1 - D).log()).sum()
-    torch.testing.assert_close(value, -math.log(4) + 2 * dv.js(p, q))
-    torch.testing.assert_close(value, dv.GAN()(p, q))
+@st.composite
+def pairs_with_zeros(draw):
+    """Two probability vectors of one length, zeros included."""
+    n = draw(st.integers(2, 8))
+    entries = st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1.0)), min_size=n, max_size=n).filter(any)
+    return tuple(torch.tensor(draw(entries), dtype=torch.float64) for _ in range(2))
+
+
+@given(pairs_with_zeros())
+@settings(deadline=None)
+def test_gan_value_at_its_optimal_discriminator(pair):
+    """E_P log D* + E_Q log(1 − D*) at D* = p/(p + q) is −log 4 + 2·JSD, for disjoint supports as well."""
+    p, q = (v / v.sum() for v in pair)
+    D = torch.where(p + q > 0, p / (p + q).clamp(min=1e-300), 0.5)
+    value = torch.xlogy(p, D).sum() + torch.xlogy(q, 1 - D).sum()
+    torch.testing.assert_close(value, -math.log(4) + 2 * dv.js(p, q), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(value, dv.GAN()(p, q), rtol=1e-9, atol=1e-12)
 
 
 class TestUserDefined:
