@@ -120,23 +120,27 @@ def _columns(report: Page, found: Comparison) -> None:
     rows = []
     for row in found.table[:_MOST_ROWS]:
         method = methods.setdefault(row["method"], len(methods) + 1) if row["method"] else None
-        distance = f"{row['metric']}, {row['unit']} ({method})" if row["metric"] else row["error"]
-        missing = None if row["missing_ref"] is None else f"{row['missing_ref']:,}, {row['missing_cur'] or 0:,}"
+        distance = Measured(f"{row['metric']} ({method})", row["unit"]) if row["metric"] else row["error"]
+        missing = None
+        if row["missing_ref"] or row["missing_cur"]:
+            missing = f"missing {row['missing_ref'] or 0:,}, {row['missing_cur'] or 0:,}"
+        alone = None if row["p"] is None else f"alone {number(row['p'])}"
         rows.append(
             [
                 row["column"],
                 Measured(row["effect"], row["effect_interval"]),
                 Badge(row["decision"], _TONES.get(row["decision"], "muted")),  # type: ignore[arg-type]
-                row["p_adjusted"],
-                row["p"],
+                Measured(row["p_adjusted"], alone),
                 row["kind"],
                 distance,
                 Measured(row["statistic"], row["interval"]),
-                f"{row['n_ref']:,}, {row['n_cur']:,}",
-                missing,
+                Measured(f"{row['n_ref']:,}, {row['n_cur']:,}", missing),
             ]
         )
-    notes = ["Below an effect and a value their interval. The number after a distance is that of its method."]
+    notes = [
+        "Below an effect and a value their interval; below an adjusted p the one of that column alone. n counts the "
+        "values of the reference and of the current data. The number after a distance is that of its method."
+    ]
     if len(found.table) > _MOST_ROWS:
         notes.append(f"The first {_MOST_ROWS} of {len(found.table):,} columns; the JSON output holds all of them.")
     remarks = [f"{row['column']}: {'; '.join(row['notes'])}." for row in found.table[:_MOST_ROWS] if row["notes"]]
@@ -146,13 +150,11 @@ def _columns(report: Page, found: Comparison) -> None:
             "column",
             ("effect", "sd; labels: share"),
             "decision",
-            ("p adjusted", "over all"),
-            ("p", "this column"),
+            ("p", "adjusted"),
             "kind",
-            ("distance", "and its unit"),
+            ("distance", "its unit"),
             ("value", "in its unit"),
-            ("n", "ref., current"),
-            ("missing", "ref., current"),
+            ("n", "ref., cur."),
         ],
         rows,
         note=notes,

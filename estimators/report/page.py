@@ -31,10 +31,10 @@ class Badge(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A value in a table cell with its interval below it; sorted by the value."""
+    """A value in a table cell with its interval, or its unit, below it; sorted by the value."""
 
-    value: float | None
-    interval: tuple[float, float] | None
+    value: float | str | None
+    below: tuple[float, float] | str | None
 
 
 class _Cell(NamedTuple):
@@ -228,7 +228,7 @@ def _cell(value: Any) -> _Cell:
         return _Cell("–", "", "muted")
     if isinstance(value, Measured):
         cell = _cell(value.value)
-        return cell if value.interval is None else cell._replace(below=_cell(value.interval).text)
+        return cell if value.below is None else cell._replace(below=_cell(value.below).text)
     if isinstance(value, Badge):
         return _Cell(value.text, value.text, f"badge {value.tone}")
     if isinstance(value, bool | np.bool_):

@@ -72,7 +72,7 @@ def test_the_report_says_what_was_done(report):
     assert "seed 0" in report
     assert "numpy " + np.__version__ in report
     reader = Reader(report)
-    for head in ("effect", "p adjusted", "unit", "method"):
+    for head in ("effect", "decision", "distance", "unit", "method"):
         assert any(cell.startswith(head) for cell in reader.cells)
 
 
