@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from estimators.comparison import write_atomically
+from estimators.writing import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
 _PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric")

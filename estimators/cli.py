@@ -140,8 +140,8 @@ def _names(text: str) -> list[str]:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from estimators.compare import compare
-    from estimators.comparison import check_destination
     from estimators.tables import NA_VALUES
+    from estimators.writing import check_destination
 
     if arguments.html:
         check_destination(arguments.html)  # before the work, not after it

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from estimators.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,36 +173,6 @@ def version() -> str:
         return metadata.version("divergence-toolkit")
     except metadata.PackageNotFoundError:
         return "0.1.0"
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader finds all of it or what was there before."""
-    folder = check_destination(path)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp makes a private file; the answer is as readable as any other
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def check_destination(path: str | os.PathLike[str]) -> str:
-    """The folder that a file at ``path`` would be written to.
-
-    Raises:
-        FileNotFoundError: there is no such folder; IsADirectoryError: ``path`` is a folder itself.
-    """
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"no such folder: {folder}")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{os.fspath(path)} is a folder; expected the name of a file")
-    return folder
 
 
 def plain(value: Any) -> Any:

@@ -19,9 +19,9 @@ from sklearn.datasets import load_digits
 
 import estimators as est
 import gan_zoo as zoo
-from estimators.comparison import write_atomically
 from estimators.report import Badge, Measured, Page, number
 from estimators.report.figures import heat_map, lines, null_histogram
+from estimators.writing import write_atomically
 
 SHOWN = 60
 

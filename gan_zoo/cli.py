@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from estimators.console import Parser, run
+from estimators.writing import write_atomically
 
 _EXAMPLES = """examples:
   gan-zoo names
@@ -123,15 +124,14 @@ def _sample(options: argparse.Namespace) -> int:
     if out.suffix not in (".npy", ".png"):
         raise ValueError(f"--out must end in .npy or .png: got {options.out!r}")
     samples = zoo.load(options.dir).sample(options.n, seed=options.seed).numpy()
-    fresh = out.with_name(out.name + ".new")
-    with open(fresh, "wb") as file:
-        if out.suffix == ".npy":
-            np.save(file, samples)
-        else:
-            file.write(
-                png(np.kron(mosaic(samples), np.ones((4, 4) + (1,) * (samples.ndim == 4 and samples.shape[1] == 3))))
-            )
-    os.replace(fresh, out)
+    if out.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, samples)
+        content = buffer.getvalue()
+    else:
+        colour = samples.ndim == 4 and samples.shape[1] == 3
+        content = png(np.kron(mosaic(samples), np.ones((4, 4, 1) if colour else (4, 4))))  # four dots a pixel
+    write_atomically(out, content)
     print(f"{len(samples)} samples of shape {samples.shape[1:]} in {out}")
     return 0
 

@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from estimators.comparison import write_atomically
+from estimators.writing import write_atomically
 
 _TEMPLATE = "page.html.j2"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

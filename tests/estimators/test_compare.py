@@ -8,10 +8,10 @@ from scipy import stats
 
 import estimators as est
 from estimators import marginals, resampling
-from estimators.comparison import write_atomically
 from estimators.joint import design
 from estimators.tables import Column
 from estimators.two_sample import two_sample_test
+from estimators.writing import write_atomically
 
 QUICK = {"permutations": 199, "progress": False}
 
