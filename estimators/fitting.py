@@ -88,7 +88,7 @@ def fit_critic(
             loss.backward()
             optimizer.step()
             estimator.update_(metrics)
-            if (step + 1) % check_every == 0:
+            if (step + 1) % check_every == 0 or step + 1 == steps:
                 a, b = evaluated(estimator, held_out)
                 value = float(a.mean() - b.mean()) - math.sqrt(float(a.var() / len(a) + b.var() / len(b)))
                 bar.set_postfix(value=f"{value:.4g}", refresh=False)  # a refresh would ignore the delay
@@ -99,4 +99,3 @@ def fit_critic(
                     if stale >= patience:
                         break
     critic.load_state_dict(kept)
-    critic.requires_grad_(True)

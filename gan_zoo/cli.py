@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from estimators.console import Parser, run
 from estimators.writing import write_atomically
+from gan_zoo.checkpoint import FILE
 
 _EXAMPLES = """examples:
   gan-zoo names
@@ -94,17 +96,30 @@ def _train(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in ("divergence", "batch", "lr", "latent")}
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     game = zoo.build(options.name, like=options.data, seed=options.seed, **given)
-    history = zoo.train(
-        game, options.data, steps=options.steps, seed=options.seed, out=options.out, accelerator=options.accelerator
-    )
+    with _resumable(options.out):
+        history = zoo.train(
+            game, options.data, steps=options.steps, seed=options.seed, out=options.out, accelerator=options.accelerator
+        )
     return _report(history, options.out, options.json)
 
 
 def _resume(options: argparse.Namespace) -> int:
     import gan_zoo as zoo
 
-    _, history = zoo.resume(options.dir, options.data, accelerator=options.accelerator)
+    with _resumable(options.dir):
+        _, history = zoo.resume(options.dir, options.data, accelerator=options.accelerator)
     return _report(history, options.dir, options.json)
+
+
+@contextlib.contextmanager
+def _resumable(folder: str) -> Iterator[None]:
+    """Say how to go on where a training is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (Path(folder) / FILE).exists():
+            print(f"\ncheckpoint in {folder}; go on with: gan-zoo resume {folder}", file=sys.stderr)
+        raise
 
 
 def _report(history: Any, out: str, as_json: bool) -> int:

@@ -97,11 +97,11 @@ def resume(
     """Continue the training of a folder from its checkpoint to its last step; returns the game and the whole history.
 
     The weights are those of a training that was never interrupted, bit for bit on a CPU, unless a module of yours draws
-    from PyTorch's global random state, as dropout does. ``data`` may be left out where
-    the training had a path; ``own`` are the modules of yours that the game was built with.
+    from PyTorch's global random state, as dropout does. ``data`` may be left out where the training had a path; ``own``
+    are the modules of yours that the game was built with.
 
     Raises:
-        FileNotFoundError, ValueError: no checkpoint, a damaged one, or data of another shape.
+        FileNotFoundError, ValueError: no checkpoint, a damaged one, or other data than it began with.
     """
     content = checkpoint.read(out)
     game = checkpoint.restore(content, own)
@@ -274,9 +274,8 @@ def _fabric(accelerator: str, devices: int | str, precision: Any) -> Fabric:
         from lightning_fabric import Fabric
     except ImportError:
         raise ImportError('training needs Lightning Fabric: pip install "divergence-toolkit[train]"') from None
-    if (
-        accelerator == "auto"
-    ):  # not Apple's: double precision, in which offsets are taken off the data, is missing there
+    if accelerator == "auto":
+        # Not Apple's, which lacks the double precision in which offsets are taken off the data.
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     return Fabric(accelerator=accelerator, devices=devices, precision=precision)
 

@@ -206,6 +206,16 @@ def test_held_out_values_are_without_dropout_and_small_samples_are_refused():
         est.Variational("js").estimate(x[:8], y)
 
 
+def test_a_short_fit_keeps_what_it_learned_and_leaves_frozen_layers_frozen():
+    x, y = samples(200, 200, 2)
+    critic = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+    critic[0].requires_grad_(False)
+    first, last = critic[0].weight.clone(), critic[2].weight.detach().clone()
+    est.Variational("js", critic=critic).fit(x + 1, y, steps=20)  # fewer steps than there are between two checks
+    assert torch.equal(critic[0].weight, first) and not critic[0].weight.requires_grad
+    assert not torch.equal(critic[2].weight, last)
+
+
 def test_a_split_is_disjoint_and_complete():
     x, y = torch.arange(30.0)[:, None], torch.arange(20.0)[:, None]
     first, second = split(x, y, 2 / 3, torch.Generator().manual_seed(0))
