@@ -24,10 +24,9 @@ from divergences.f_divergence import (
     SkewKL,
     SquaredHellinger,
     TotalVariation,
-    get,
-    names,
 )
 from divergences.laws import ConvergenceError, Empirical, PointMass
+from divergences.named import Named, get, names
 from divergences.results import Estimate
 from divergences.sampling import monte_carlo
 from divergences.values import (
@@ -45,8 +44,10 @@ from divergences.values import (
     le_cam,
     mmd,
     neyman_chi2,
+    renyi,
     reverse_kl,
     skew_js,
+    skew_kl,
     squared_hellinger,
     total_variation,
     wasserstein,
@@ -64,6 +65,7 @@ __all__ = [
     "Jeffreys",
     "JensenShannon",
     "LeCam",
+    "Named",
     "NeymanChi2",
     "PearsonChi2",
     "PointMass",
@@ -91,8 +93,10 @@ __all__ = [
     "monte_carlo",
     "names",
     "neyman_chi2",
+    "renyi",
     "reverse_kl",
     "skew_js",
+    "skew_kl",
     "squared_hellinger",
     "total_variation",
     "wasserstein",

@@ -175,7 +175,7 @@ class FDivergence(Specified):
 
     def __call__(self, p: Any, q: Any, base: float | None = None, method: str = "auto") -> Any:
         """Return the exact D(P‖Q) of two known laws; see `divergences.f_divergence`."""
-        from divergences.exact import evaluate
+        from divergences.evaluate import evaluate
 
         return evaluate(self, p, q, method=method, base=base)
 

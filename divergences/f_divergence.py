@@ -6,15 +6,13 @@ t a point of f*'s domain, v a free critic value, T = g(v). Where g and f*∘g ha
 
 from __future__ import annotations
 
-import difflib
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from divergences._generator import ROWS, FDivergence, Function, named
+from divergences._generator import FDivergence, Function, named
 from divergences.conjugates import (
     autograd_derivative,
     check_generator,
@@ -26,14 +24,13 @@ from divergences.conjugates import (
 __all__ = [
     "GAN", "KL", "Alpha", "FDivergence", "HockeyStick", "Jeffreys", "JensenShannon", "LeCam", "NeymanChi2",
     "PearsonChi2", "ReverseKL", "Reversed", "SkewJensenShannon", "SkewKL", "SquaredHellinger", "TotalVariation",
-    "get", "names", "row",
+    "row",
 ]  # fmt: skip
 
 INF = math.inf
 LOG2 = math.log(2)
 _LOG_MAX = 700.0  # exp of it is finite in float64
 row = named
-ALIASES = {"chi2": "pearson_chi2"}
 
 
 @row("kl")
@@ -451,22 +448,3 @@ def _from_f(f: Function, name: str = "f") -> FDivergence:
         slope_at_infinity=slope_at_infinity,
         conjugate_domain=(-INF, slope_at_infinity),
     )
-
-
-def get(name: str, **parameters: Any) -> FDivergence:
-    """Return the f-divergence of that name: ``get("alpha", alpha=0.5)`` is ``Alpha(0.5)``.
-
-    Raises:
-        ValueError: no divergence has that name; the closest names come first.
-        TypeError: a required parameter is missing.
-    """
-    key = ALIASES.get(name, name)
-    if key in ROWS:
-        return ROWS[key](**parameters)
-    closest = difflib.get_close_matches(str(name), names(), n=len(names()), cutoff=0)
-    raise ValueError(f"unknown divergence {name!r}: choose from {', '.join(closest)}")
-
-
-def names() -> tuple[str, ...]:
-    """Return the names that `get` knows, in the order of the table."""
-    return tuple(ROWS)

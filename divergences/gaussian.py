@@ -1,156 +1,229 @@
-"""Closed forms between Gaussians, of any dimension and batch shape.
+"""Closed forms between Gaussians, of any dimension and batch shape; `gaussian_transport` has those of Wasserstein.
 
-Univariate laws and products of them are (mean, deviation) per coordinate; the others have a Cholesky factor. All are
-differentiable in the parameters. Δ = μ_p − μ_q throughout.
+Δ = μ_p − μ_q, Σ = LLᵀ. The forms are computed in float64 in coordinates where Q is standard, from
+
+    E = L_q⁻¹(L_p − L_q),   δ = L_q⁻¹Δ,   so that P becomes N(δ, MMᵀ), M = I + E.
+
+L_p − L_q has no rounding where the laws are close, and the leading terms, which cancel there, are never formed: a value
+has the same digits near P = Q as far from it. All are differentiable twice in the parameters. A law is taken at its
+``scale_tril``: one made from a covariance of condition κ has lost κ·1e-16 to that factor already.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributions as td
 from torch import Tensor
 
+from divergences import gaussian_transport
+from divergences._arrays import with_infinity
+from divergences.distances import safe_sqrt
 from divergences.exact import exact
-from divergences.kernels import Gaussian, Kernel, Scaled, Sum, safe_sqrt
+from divergences.moments import GAUSSIANS, Moments, moments, pair, result_type
 
-SQRT2 = math.sqrt(2)
+__all__ = ["Moments", "kl", "log_affinity", "log_ess_sup", "log_mass", "mahalanobis", "moments", "pair"]
 
+_SQRT2 = math.sqrt(2)
+_NEAR = 0.25  # ‖F‖, F = MMᵀ − I, below which the affinity is written without its leading terms
+_WIDE = 1e4  # ‖F‖ above which MMᵀ loses the digits of its small eigenvalues, and M is factored instead
 
-class Moments(NamedTuple):
-    """Mean (..., d); deviations (..., d) where the coordinates are independent, else a Cholesky factor (..., d, d)."""
-
-    mean: Tensor
-    deviation: Tensor | None
-    tril: Tensor | None
-
-    def to(self, dtype: torch.dtype) -> Moments:
-        """Return the same in another dtype."""
-        deviation, tril = (part if part is None else part.to(dtype) for part in (self.deviation, self.tril))
-        return Moments(self.mean.to(dtype), deviation, tril)
-
-    @property
-    def factor(self) -> Tensor:
-        """L with Σ = LLᵀ."""
-        return torch.diag_embed(self.deviation) if self.tril is None else self.tril  # type: ignore[arg-type]
+Form = Callable[..., Tensor | None]
 
 
-def moments(law: Any) -> Moments | None:
-    """Return the moments of a Gaussian law, its event axes flattened; None for a law that is not Gaussian."""
-    if isinstance(law, td.Normal):
-        return Moments(law.loc.unsqueeze(-1), law.scale.unsqueeze(-1), None)
-    if isinstance(law, td.MultivariateNormal):
-        return Moments(law.loc, None, law.scale_tril)
-    if isinstance(law, td.Independent) and isinstance(law.base_dist, td.Normal):
-        shape, base = law.batch_shape, law.base_dist
-        return Moments(base.loc.reshape(*shape, -1), base.scale.reshape(*shape, -1), None)
-    return None
-
-
-def pair(p: Any, q: Any) -> tuple[Moments, Moments] | None:
-    """Both as moments, in one dtype; None unless both are Gaussian. Raises ValueError where their dimensions differ."""
-    a, b = moments(p), moments(q)
-    if a is None or b is None:
-        return None
-    if a.mean.shape[-1] != b.mean.shape[-1]:
-        raise ValueError(f"p and q must have one dimension: got {a.mean.shape[-1]} and {b.mean.shape[-1]}")
-    dtype = torch.promote_types(a.mean.dtype, b.mean.dtype)
-    a, b = (m.to(dtype) for m in (a, b))
-    return a, b
-
-
-def _gaussians(divergence: str) -> Any:
+def gaussians(divergence: str) -> Callable[[Form], Form]:
     """Register a form that takes two `Moments` for every pair of Gaussian types."""
 
-    def register(form: Any) -> Any:
+    def register(form: Form) -> Form:
         def of_laws(p: Any, q: Any, **parameters: Any) -> Tensor | None:
             both = pair(p, q)
-            return None if both is None else form(*both, **parameters)
+            value = None if both is None else form(*both, **parameters)
+            return None if value is None else value.to(result_type(p, q))
 
-        for a in (td.Normal, td.MultivariateNormal, td.Independent):
-            for b in (td.Normal, td.MultivariateNormal, td.Independent):
-                exact(divergence, a, b)(of_laws)
+        for a in GAUSSIANS:
+            for b in GAUSSIANS:
+                if (divergence, a, b) != ("log_affinity", td.Independent, td.Independent):  # any product of laws has it
+                    exact(divergence, a, b)(of_laws)
         return form
 
     return register
 
 
-@_gaussians("kl")
-def kl(p: Moments, q: Moments) -> Tensor:
-    """½[tr(Σ_q⁻¹Σ_p) − d − log det(Σ_q⁻¹Σ_p) + Δᵀ Σ_q⁻¹ Δ]."""
+class _Whitened(NamedTuple):
+    """E (..., d, d), or its diagonal (..., d); δ (..., d); log m_ii (..., d); x − log(1 + x) at x = e_ii (..., d)."""
+
+    E: Tensor
+    delta: Tensor
+    log_m: Tensor
+    gap: Tensor
+
+    @property
+    def is_diagonal(self) -> bool:
+        return self.E.ndim == self.log_m.ndim
+
+    def squares(self) -> Tensor:
+        """‖E‖²."""
+        return (self.E**2).sum(-1) if self.is_diagonal else (self.E**2).sum((-2, -1))
+
+
+def _whitened(p: Moments, q: Moments) -> _Whitened:
+    shift = p.mean - q.mean
     if p.deviation is not None and q.deviation is not None:
-        ratio = p.deviation / q.deviation
-        shift = (p.mean - q.mean) / q.deviation
-        return ((ratio - 1) * (ratio + 1) - 2 * ratio.log() + shift**2).sum(-1) / 2
-    L_p, L_q = p.factor, q.factor
-    whitened = torch.linalg.solve_triangular(L_q, L_p, upper=False)
-    shift = torch.linalg.solve_triangular(L_q, (p.mean - q.mean).unsqueeze(-1), upper=False)
-    diagonal = whitened.diagonal(dim1=-2, dim2=-1)
-    off = (whitened**2).sum((-2, -1)) - (diagonal**2).sum(-1)
-    return (((diagonal - 1) * (diagonal + 1) - 2 * diagonal.log()).sum(-1) + off + (shift**2).sum((-2, -1))) / 2
-
-
-def log_integral(p: Moments, q: Moments, a: float) -> Tensor:
-    """Return log ∫ p^a q^b, b = 1 − a, in coordinates where Q is standard: ½[b log|Σ| − log|S| − ab ΔᵀS⁻¹Δ].
-
-    S = I + b(Σ − I); the integral is infinite exactly where S is not positive definite.
-    """
-    b, shift = 1 - a, p.mean - q.mean
-    if p.deviation is not None and q.deviation is not None:
-        ratio, white = p.deviation / q.deviation, shift / q.deviation
-        excess = b * (ratio - 1) * (ratio + 1)
-        finite = (excess > -1).all(-1)
-        excess = torch.where(excess > -1, excess, 0.0)
-        value = (2 * b * ratio.log() - torch.log1p(excess) - a * b * white**2 / (1 + excess)).sum(-1) / 2
+        E, delta = (p.deviation - q.deviation) / q.deviation, shift / q.deviation
+        e, numerator, denominator = E, p.deviation, q.deviation
     else:
-        M = torch.linalg.solve_triangular(q.factor, p.factor, upper=False)
-        white = torch.linalg.solve_triangular(q.factor, shift.unsqueeze(-1), upper=False)
-        identity = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
-        L, info = torch.linalg.cholesky_ex(identity + b * (M @ M.mT - identity))
+        L_p, L_q = p.factor, q.factor
+        columns = torch.cat(torch.broadcast_tensors(*_beside(L_p - L_q, shift)), -1)
+        columns = torch.linalg.solve_triangular(L_q, columns, upper=False)
+        d = shift.shape[-1]
+        E, delta = columns[..., :d], columns[..., d]
+        e, numerator, denominator = (M.diagonal(dim1=-2, dim2=-1) for M in (E, L_p, L_q))
+    near = e.abs() < 0.5
+    log_m = torch.where(near, torch.log1p(torch.where(near, e, 0.0)), (numerator / denominator).log())
+    return _Whitened(E, delta, log_m, log1p_gap(e, log_m))
+
+
+def _beside(A: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A (..., d, d) and x (..., d) with the same leading axes, x as a column."""
+    batch = torch.broadcast_shapes(A.shape[:-2], x.shape[:-1])
+    return A.expand(*batch, *A.shape[-2:]), x.expand(*batch, x.shape[-1]).unsqueeze(-1)
+
+
+def log1p_gap(x: Tensor, log1p: Tensor) -> Tensor:
+    """X − log(1 + x) ≥ 0, given the logarithm for where x is not small; there by log(1 + x) = 2 artanh(x/(2 + x))."""
+    near = x.abs() < 0.1
+    y = torch.where(near, x, 0.0)
+    r = y / (2 + y)
+    r2 = r**2
+    series = torch.zeros_like(r)
+    for k in (15, 13, 11, 9, 7, 5, 3):
+        series = 1 / k + r2 * series
+    return torch.where(near, y * r - 2 * r * r2 * series, x - log1p)
+
+
+@gaussians("kl")
+def kl(p: Moments, q: Moments) -> Tensor:
+    """½[tr(Σ_q⁻¹Σ_p) − d − log|Σ_q⁻¹Σ_p| + ΔᵀΣ_q⁻¹Δ] = Σᵢ (e_ii − log(1 + e_ii)) + ½‖E‖² + ½‖δ‖², in [0, ∞).
+
+    Every term is non-negative, so nothing cancels. Cost: O(d³), one triangular solve.
+    """
+    w = _whitened(p, q)
+    return w.gap.sum(-1) + (w.squares() + (w.delta**2).sum(-1)) / 2
+
+
+@gaussians("log_affinity")
+def log_affinity(p: Moments, q: Moments, alpha: float) -> Tensor:
+    """Return log ∫ p^a q^b = ½[b log|MMᵀ| − log|S| − ab δᵀS⁻¹δ], a = α, b = 1 − α, S = aI + b MMᵀ, in (−∞, ∞].
+
+    It is infinite exactly where S is not positive definite. For a < ½ the laws change places, so that b ≤ ½ and nothing
+    cancels as α tends to 0 or 1. Cost: O(d³). References: Gil, Alajaji, Linder 2013, table 2.
+    """
+    a, b = alpha, 1 - alpha
+    if a < 0.5:
+        p, q, a, b = q, p, b, a
+    w = _whitened(p, q)
+    return _diagonal_affinity(w, a, b) if w.is_diagonal else _full_affinity(w, a, b)
+
+
+def _diagonal_affinity(w: _Whitened, a: float, b: float) -> Tensor:
+    f = w.E * (2 + w.E)  # m² − 1
+    finite = b * f > -1
+    f = torch.where(finite, f, 0.0)
+    log_s = torch.log1p(b * f)
+    near = f.abs() * max(1, abs(b)) < _NEAR
+    close = log1p_gap(b * f, log_s) - b * (2 * w.gap + w.E**2)
+    value = (torch.where(near, close, 2 * b * w.log_m - log_s) - a * b * w.delta**2 / (1 + b * f)).sum(-1) / 2
+    return with_infinity(~finite.all(-1), value)
+
+
+def _full_affinity(w: _Whitened, a: float, b: float) -> Tensor:
+    F = w.E + w.E.mT + w.E @ w.E.mT
+    I = torch.eye(F.shape[-1], dtype=F.dtype, device=F.device)  # noqa: E741
+    size = torch.linalg.matrix_norm(F.detach())
+    if b > 0 and bool((size > _WIDE).any()):
+        stacked = torch.cat([math.sqrt(a) * I.expand_as(F), math.sqrt(b) * (I + w.E).mT], -2)
+        R = torch.linalg.qr(stacked).R
+        C = (R * R.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-1)).mT
+        finite = torch.ones_like(size, dtype=torch.bool)
+    else:
+        C, info = torch.linalg.cholesky_ex(I + b * F)
         finite = info == 0
-        L = torch.where(finite[..., None, None], L, identity)
-        white = torch.linalg.solve_triangular(L, white, upper=False)
-        value = b * _log_diagonal(M) - _log_diagonal(L) - a * b * (white**2).sum((-2, -1)) / 2
-    return torch.where(finite, value, math.inf)
+        C = torch.where(finite[..., None, None], C, I)
+    value = 2 * (b * w.log_m.sum(-1) - C.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+    near = finite & (size * max(1, abs(b)) < _NEAR)
+    if bool(near.any()):
+        inside = near[..., None, None]
+        close = _trace_gap(torch.where(inside, b * F, 0.0), torch.where(inside, C, I), I)
+        value = torch.where(near, close - b * (2 * w.gap.sum(-1) + w.squares()), value)
+    white = torch.linalg.solve_triangular(C, w.delta.unsqueeze(-1), upper=False)
+    return with_infinity(~finite, (value - a * b * (white**2).sum((-2, -1))) / 2)
 
 
-def _log_diagonal(L: Tensor) -> Tensor:
-    return L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+def _trace_gap(X: Tensor, C: Tensor, I: Tensor) -> Tensor:  # noqa: E741
+    """Tr X − log|I + X| for small X, CCᵀ = I + X, where rounding in C counts to second order alone.
+
+    For any triangular T, log|I + X| ≤ tr(Tᵀ(I + X)T) − d − 2 log|T|, with equality at T = C⁻ᵀ; written in H = T − I.
+    """
+    H = torch.linalg.solve_triangular(C, I - C, upper=False).mT
+    h = H.diagonal(dim1=-2, dim2=-1)
+    gap = log1p_gap(h, torch.log1p(h)).sum(-1)
+    return -2 * gap - (H**2).sum((-2, -1)) - (X * (2 * H + H @ H.mT)).sum((-2, -1))
 
 
-@_gaussians("pearson_chi2")
-def pearson_chi2(p: Moments, q: Moments) -> Tensor:
-    """∫ p²/q − 1; infinite where 2Σ_q − Σ_p is not positive definite."""
-    return torch.expm1(log_integral(p, q, 2.0))
+@gaussians("log_ess_sup")
+def log_ess_sup(p: Moments, q: Moments) -> Tensor:
+    """Return log sup p/q = ½ log|Σ_q|/|Σ_p| + ½Δᵀ(Σ_q − Σ_p)⁻¹Δ, in [0, ∞]; the Rényi divergence of order ∞.
+
+    It is finite where Σ_q − Σ_p is positive definite; a direction in which the covariances are equal needs equal means
+    as well and then adds 0. Directions equal to within the rounding of the factors count as equal.
+    """
+    w = _whitened(p, q)
+    if w.is_diagonal:
+        f = w.E * (2 + w.E)
+        equal = (f == 0) & (w.delta == 0)
+        finite = (f < 0) | equal
+        added = w.delta**2 / torch.where(f < 0, -f, 1.0)
+        return with_infinity(~finite.all(-1), (added / 2 - w.log_m).sum(-1))
+    F = w.E + w.E.mT + w.E @ w.E.mT
+    V = torch.linalg.eigh(F.detach()).eigenvectors  # without a gradient: expanded to second order in what is off it
+    turned, c = V.mT @ F @ V, (V.mT @ w.delta.unsqueeze(-1)).squeeze(-1)
+    f = turned.diagonal(dim1=-2, dim2=-1)
+    rounding = _rounding(p, q, w)
+    equal = (f.abs() <= rounding) & (c.abs() <= rounding * (1 + c.abs().amax(-1, keepdim=True)))
+    finite = ((f < 0) | equal).all(-1)
+    u = torch.where((f < 0) & ~equal, c / torch.where(f < 0, -f, 1.0), 0.0)  # −F⁻¹δ
+    value = (u * c).sum(-1) / 2 - w.log_m.sum(-1)
+    if turned.requires_grad:
+        O = turned - torch.diag_embed(f)  # noqa: E741
+        Ou = ((O - O.detach()) @ u.unsqueeze(-1)).squeeze(-1)
+        value = value + (u * Ou + Ou**2 / torch.where((f < 0) & ~equal, -f, math.inf)).sum(-1) / 2
+    return with_infinity(~finite, value)
 
 
-@_gaussians("bhattacharyya")
-def bhattacharyya(p: Moments, q: Moments) -> Tensor:
-    """−log ∫ √(pq)."""
-    return -log_integral(p, q, 0.5)
+def _rounding(p: Moments, q: Moments, w: _Whitened) -> Tensor:
+    """What rounding in both factors may move the eigenvalues of F by, (..., 1)."""
+    d = w.delta.shape[-1]
+    inverse = torch.linalg.solve_triangular(q.factor, torch.eye(d, dtype=w.E.dtype, device=w.E.device), upper=False)
+    size = (inverse.abs() @ (p.factor.abs() + q.factor.abs())).amax((-2, -1)) * (1 + w.E.abs().amax((-2, -1)))
+    return 4 * d * torch.finfo(torch.float64).eps * size.unsqueeze(-1)
 
 
-@_gaussians("squared_hellinger")
-def squared_hellinger(p: Moments, q: Moments) -> Tensor:
-    """2(1 − ∫ √(pq))."""
-    return -2 * torch.expm1(log_integral(p, q, 0.5))
+@gaussians("log_mass")
+def log_mass(p: Moments, q: Moments) -> Tensor:
+    """Return log Q(p > 0) = 0: both are positive everywhere."""
+    return torch.zeros(
+        torch.broadcast_shapes(p.mean.shape, q.mean.shape)[:-1], dtype=p.mean.dtype, device=p.mean.device
+    )
 
 
-@_gaussians("alpha")
-def alpha(p: Moments, q: Moments, alpha: float) -> Tensor:
-    """(∫ p^α q^{1−α} − 1)/(α(α − 1)), and both KL limits."""
-    if alpha in (0, 1):
-        return kl(p, q) if alpha else kl(q, p)
-    return torch.expm1(log_integral(p, q, alpha)) / (alpha * (alpha - 1))
-
-
-@_gaussians("total_variation")
+@gaussians("total_variation")
 def total_variation(p: Moments, q: Moments) -> Tensor | None:
-    """With equal covariances, erf(‖Δ‖_Σ⁻¹/(2√2))."""
+    """With equal covariances, erf(‖Δ‖_Σ⁻¹/(2√2)), in [0, 1]."""
     distance = mahalanobis(p, q)
-    return None if distance is None else torch.erf(distance / (2 * SQRT2))
+    return None if distance is None else torch.erf(distance / (2 * _SQRT2))
 
 
 def mahalanobis(p: Moments, q: Moments) -> Tensor | None:
@@ -166,100 +239,4 @@ def mahalanobis(p: Moments, q: Moments) -> Tensor | None:
     return safe_sqrt((torch.linalg.solve_triangular(L_q, shift.unsqueeze(-1), upper=False) ** 2).sum((-2, -1)))
 
 
-@_gaussians("wasserstein")
-def wasserstein(p: Moments, q: Moments, order: float, metric: str) -> Tensor | None:
-    """W₂² = ‖Δ‖² + min_U ‖L_p − L_q U‖² (Bures); in one dimension W_p = (E|Δ + (σ_p − σ_q)Z|^p)^{1/p}, p = 1, 2."""
-    shift = p.mean - q.mean
-    if shift.shape[-1] == 1 and order == 1:
-        return folded_mean(shift, p.factor[..., 0] - q.factor[..., 0]).squeeze(-1)
-    if order != 2 or (metric != "euclidean" and shift.shape[-1] > 1):
-        return None
-    if p.deviation is not None and q.deviation is not None:
-        return safe_sqrt((shift**2 + (p.deviation - q.deviation) ** 2).sum(-1))
-    L_p, L_q = p.factor, q.factor
-    with torch.no_grad():  # U is the minimiser: no gradient passes through it (envelope theorem)
-        W, _, Vh = torch.linalg.svd(L_q.mT @ L_p)
-        same = (L_p == L_q).all(-1).all(-1)[..., None, None]
-        U = torch.where(same, torch.eye(L_p.shape[-1], dtype=L_p.dtype, device=L_p.device), W @ Vh)
-    return safe_sqrt((shift**2).sum(-1) + ((L_p - L_q @ U) ** 2).sum((-2, -1)))
-
-
-def folded_mean(mean: Tensor, deviation: Tensor) -> Tensor:
-    """E|mean + deviation·Z|."""
-    s = deviation.abs()
-    wide = s > 0
-    z = mean / torch.where(wide, s, 1.0)
-    spread = s * math.sqrt(2 / math.pi) * (-(z**2) / 2).exp() + mean * torch.erf(z / SQRT2)
-    return torch.where(wide, spread, mean.abs())
-
-
-@_gaussians("mmd")
-def squared_mmd(p: Moments, q: Moments, kernel: Kernel) -> Tensor | None:
-    """E k(X, X') + E k(Y, Y') − 2 E k(X, Y) for Gaussian kernels, their mixtures, sums and multiples."""
-    if isinstance(kernel, Sum):
-        left, right = squared_mmd(p, q, kernel.left), squared_mmd(p, q, kernel.right)
-        return None if left is None or right is None else left + right
-    if isinstance(kernel, Scaled):
-        inner = squared_mmd(p, q, kernel.kernel)
-        return None if inner is None else kernel.factor * inner
-    if not isinstance(kernel, Gaussian):
-        return None
-    values = [_mean_kernel(p, p, h) + _mean_kernel(q, q, h) - 2 * _mean_kernel(p, q, h) for h in kernel.lengths]
-    return torch.stack(values).mean(0)
-
-
-def _mean_kernel(p: Moments, q: Moments, h: float) -> Tensor:
-    """E k(X, Y) = |I + S/h²|^{−½} exp(−½Δᵀ(h²I + S)⁻¹Δ), S = Σ_p + Σ_q."""
-    shift = p.mean - q.mean
-    if p.deviation is not None and q.deviation is not None:
-        S = p.deviation**2 + q.deviation**2
-        return (-(torch.log1p(S / h**2) + shift**2 / (h**2 + S)).sum(-1) / 2).exp()
-    d = shift.shape[-1]
-    S = torch.eye(d, dtype=shift.dtype, device=shift.device) * h**2 + p.factor @ p.factor.mT + q.factor @ q.factor.mT
-    L = torch.linalg.cholesky(S)
-    white = torch.linalg.solve_triangular(L, shift.unsqueeze(-1), upper=False)
-    return (d * math.log(h) - _log_diagonal(L) - (white**2).sum((-2, -1)) / 2).exp()
-
-
-@_gaussians("energy_distance")
-def squared_energy(p: Moments, q: Moments) -> Tensor:
-    """2E|X − Y| − E|X − X'| − E|Y − Y'|: folded normals for d = 1, else one quadrature (of no gradient)."""
-    if p.mean.shape[-1] > 1:
-        return _energy_by_quadrature(p, q)
-    mean, s_p, s_q = p.mean - q.mean, p.factor[..., 0], q.factor[..., 0]
-    across = folded_mean(mean, (s_p**2 + s_q**2).sqrt())
-    return (2 * across - (s_p + s_q) * 2 / math.sqrt(math.pi)).squeeze(-1)
-
-
-def _energy_by_quadrature(p: Moments, q: Moments) -> Tensor:
-    """E‖Z‖ = (1/√π)∫₀^∞ (1 − E exp(−s²‖Z‖²)) s⁻² ds, Z Gaussian with E exp(−t‖Z‖²) in closed form."""
-    from divergences.quadrature import integral
-
-    shape = torch.broadcast_shapes(p.mean.shape[:-1], q.mean.shape[:-1])
-    d = p.mean.shape[-1]
-    covariances = [(m.factor @ m.factor.mT).detach().double().expand(*shape, d, d).reshape(-1, d, d) for m in (p, q)]
-    shifts = (p.mean - q.mean).detach().double().expand(*shape, d).reshape(-1, d)
-    values = []
-    for shift, C_p, C_q in zip(shifts, *covariances, strict=True):
-        terms = []
-        for weight, mean, S in ((2.0, shift, C_p + C_q), (-1.0, 0 * shift, 2 * C_p), (-1.0, 0 * shift, 2 * C_q)):
-            eigenvalues, vectors = torch.linalg.eigh(S)
-            terms.append((weight, (vectors.T @ mean).numpy() ** 2, eigenvalues.clamp(min=0).numpy()))
-        values.append(_norm_integral(terms, integral))
-    return torch.tensor(values, dtype=p.mean.dtype).reshape(shape)
-
-
-def _norm_integral(terms: list[tuple[float, Any, Any]], integral: Any) -> float:
-    import numpy as np
-
-    scale = max(float(np.sqrt((m2 + l).max())) for _, m2, l in terms)
-
-    def integrand(log_s: Any) -> Any:
-        t = np.exp(2 * log_s)[:, None]
-        total = 0.0
-        for weight, m2, l in terms:
-            total = total - weight * np.expm1(-(np.log1p(2 * t * l) / 2 + t * m2 / (1 + 2 * t * l)).sum(1))
-        return total * np.exp(-log_s) / math.sqrt(math.pi)  # ds/s² = e^{−log s} d log s
-
-    centre = -math.log(scale)
-    return integral(integrand, centre + np.linspace(-40, 40, 41))
+gaussians("wasserstein")(gaussian_transport.wasserstein)

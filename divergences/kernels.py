@@ -1,81 +1,36 @@
-"""Kernels k(x, y) for MMD: positive definite functions of two points, their sums and products.
+"""Kernels k(x, y) for MMD: positive definite functions of two points, their sums, products and positive multiples.
 
 Every kernel is called on samples, ``k(x, y)`` with x (..., n, d) and y (..., m, d), and returns the (..., n, m) matrix.
+Sums, products and positive multiples of positive definite kernels are positive definite (Schur); so is every kernel
+here, in every dimension. `get` makes a kernel from its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from divergences._arrays import as_given, tensor
-from divergences._spec import Specified
+from divergences._kernel import Kernel, Product, Scaled, Sum
+from divergences.distances import median_distance, safe_power, safe_sqrt, squared_distances
 
 __all__ = [
     "DistanceInduced", "Gaussian", "InverseMultiquadric", "Kernel", "Laplace", "Polynomial", "Product",
-    "RationalQuadratic", "Sum", "median_distance", "squared_distances",
+    "RationalQuadratic", "Scaled", "Sum", "get", "median_distance", "names", "safe_power", "safe_sqrt",
+    "squared_distances",
 ]  # fmt: skip
 
-Bandwidth = float | str | Sequence[float | str]
-_FEW = 32  # coordinates up to which a loop over them is as fast as a matrix product
-_ALL_PAIRS = 2000
-
-
-class Kernel(Specified):
-    """A symmetric function k(x, y). Kernels add, multiply, and scale by a positive number.
-
-    ``is_radial``: k depends on ‖x − y‖² alone, through `of_squared_distance`. ``is_shift_free``: moving both samples
-    together leaves the MMD as it was, so that a caller may centre them first.
-    """
-
-    is_radial: bool = False
-    is_shift_free: bool = False
-
-    def __call__(self, x: Any, y: Any) -> Any:
-        """Return the matrix k(x_i, y_j), (..., n, m), from x (..., n, d) and y (..., m, d); arrays in, array out."""
-        a, b = tensor(x), tensor(y)
-        if a.shape[-1:] != b.shape[-1:] or a.ndim < 2 or b.ndim < 2:
-            raise ValueError(f"x and y must be (..., n, d) and (..., m, d): got {tuple(a.shape)} and {tuple(b.shape)}")
-        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-        return as_given(self.matrix(a.to(dtype), b.to(dtype)), x, y)
-
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """`__call__` on tensors that fit each other."""
-        return self.of_squared_distance(squared_distances(x, y))
-
-    def of_squared_distance(self, d2: Tensor) -> Tensor:
-        """Return the kernel as a function of d² = ‖x − y‖². Raises TypeError for a kernel that is not radial."""
-        raise TypeError(f"{self!r} is not a function of the distance alone")
-
-    def resolved(self, points: Any) -> Kernel:
-        """Replace every "median" by the median distance of ``points`` (n, d), the pooled sample."""
-        return self
-
-    @property
-    def needs_points(self) -> bool:
-        """Whether a bandwidth waits for `resolved`."""
-        return False
-
-    def __add__(self, other: Kernel) -> Sum:
-        return Sum(self, other)
-
-    def __mul__(self, other: Kernel | float) -> Kernel:
-        return Product(self, other) if isinstance(other, Kernel) else Scaled(self, float(other))
-
-    __rmul__ = __mul__
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.arguments == other.arguments
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
+Bandwidth = float | str | Tensor | Sequence[float | str | Tensor]
 
 
 class _Radial(Kernel):
-    """A function of ‖x − y‖² with a length scale: a number, "median", or a sequence of these (the mean)."""
+    """A function of ‖x − y‖² with a length scale: a number, "median", or a sequence of these (the mean).
+
+    A 1-D tensor is a sequence; a tensor (..., 1, 1) is one scale for each problem of a batch. Gradients reach both.
+    """
 
     is_radial = True
     is_shift_free = True
@@ -88,7 +43,11 @@ class _Radial(Kernel):
         if not values:
             raise ValueError(f"{name} must not be empty")
         for value in values:
-            if isinstance(value, Tensor) or value == "median":
+            if isinstance(value, Tensor):
+                if value.ndim == 1 or value.ndim > 1 and value.shape[-2:] != (1, 1):
+                    raise ValueError(f"{name} of a batch must be (..., 1, 1): got {tuple(value.shape)}")
+                continue
+            if value == "median":
                 continue
             if isinstance(value, str) or not 0 < value < float("inf"):
                 raise ValueError(f'{name} must be positive and finite, or "median": got {value!r}')
@@ -105,7 +64,7 @@ class _Radial(Kernel):
     @property
     def needs_points(self) -> bool:
         given = getattr(self, self._length)
-        return "median" in given if isinstance(given, list | tuple) else isinstance(given, str)
+        return any(isinstance(value, str) for value in (given if isinstance(given, list | tuple) else (given,)))
 
     def resolved(self, points: Any) -> Kernel:
         if not self.needs_points:
@@ -132,6 +91,8 @@ class _Radial(Kernel):
 class Gaussian(_Radial):
     """k = exp(−‖x − y‖²/(2h²)), h = ``bandwidth``: a number, "median", or a sequence (the mean of the kernels).
 
+    Bound: 0 < k ≤ 1. Positive definite and characteristic in every dimension. References: Gretton et al. 2012.
+
     Example:
         >>> Gaussian(1.0)([[0.0]], [[0.0], [2.0]]).round(6).tolist()
         [[1.0, 0.135335]]
@@ -146,7 +107,15 @@ class Gaussian(_Radial):
 
 
 class Laplace(_Radial):
-    """k = exp(−‖x − y‖₂/h), h = ``bandwidth``: a number, "median", or a sequence (the mean of the kernels)."""
+    """k = exp(−‖x − y‖₂/h), h = ``bandwidth``: a number, "median", or a sequence (the mean of the kernels).
+
+    Bound: 0 < k ≤ 1. Positive definite and characteristic in every dimension, as a mixture of Gaussian kernels over a
+    Lévy law. Not differentiable where x = y: the subgradient there is 0.
+
+    Example:
+        >>> Laplace(2.0)([[0.0, 0.0]], [[3.0, 4.0]]).round(6).tolist()
+        [[0.082085]]
+    """
 
     def __init__(self, bandwidth: Bandwidth = "median") -> None:
         self.bandwidth = _plain(bandwidth)
@@ -157,9 +126,16 @@ class Laplace(_Radial):
 
 
 class InverseMultiquadric(_Radial):
-    """k = C/(C + ‖x − y‖²), C = ``scale``, a squared length; a sequence is the mean (Tolstikhin et al. 2018, 4)."""
+    """k = C/(C + ‖x − y‖²), C = ``scale``, a squared length; a sequence is the mean.
 
-    def __init__(self, scale: float | Sequence[float] = 1.0) -> None:
+    Bound: 0 < k ≤ 1. Positive definite and characteristic in every dimension. References: Tolstikhin et al. 2018, §4.
+
+    Example:
+        >>> InverseMultiquadric(2.0)([[0.0]], [[0.0], [2.0]]).round(6).tolist()
+        [[1.0, 0.333333]]
+    """
+
+    def __init__(self, scale: float | Tensor | Sequence[float | Tensor] = 1.0) -> None:
         self.scale = _plain(scale)
         _refuse_median(self.scale, "scale")
         self._check("scale")
@@ -169,7 +145,15 @@ class InverseMultiquadric(_Radial):
 
 
 class RationalQuadratic(_Radial):
-    """k = (1 + ‖x − y‖²/(2αℓ²))^(−α), ℓ = ``scale`` (number, "median" or sequence), ``alpha`` > 0."""
+    """k = (1 + ‖x − y‖²/(2αℓ²))^(−α), ℓ = ``scale`` (number, "median" or sequence), ``alpha`` > 0.
+
+    Bound: 0 < k ≤ 1. Positive definite and characteristic in every dimension, as a mixture of Gaussian kernels over a
+    gamma law; the Gaussian kernel of bandwidth ℓ as α → ∞. References: Rasmussen, Williams 2006, eq. (4.19).
+
+    Example:
+        >>> RationalQuadratic(1.0, 0.5)([[0.0]], [[0.0], [2.0]]).round(6).tolist()
+        [[1.0, 0.447214]]
+    """
 
     def __init__(self, scale: Bandwidth = 1.0, alpha: float = 1.0) -> None:
         self.scale, self.alpha = _plain(scale), alpha
@@ -182,7 +166,15 @@ class RationalQuadratic(_Radial):
 
 
 class Polynomial(Kernel):
-    """k = (xᵀy + c)^degree, degree a positive integer, c ≥ 0. Not shift-free: the origin matters."""
+    """k = (xᵀy + c)^degree, degree a positive integer, c ≥ 0. Not shift-free: the origin matters.
+
+    Bound: none. Positive definite, not characteristic: the MMD sees the moments up to ``degree`` (for c > 0; for c = 0
+    those of that order alone). References: Schölkopf, Smola 2002, proposition 2.1.
+
+    Example:
+        >>> Polynomial(2, 1.0)([[1.0, 2.0]], [[3.0, 0.0]]).tolist()
+        [[16.0]]
+    """
 
     def __init__(self, degree: int = 3, c: float = 1.0) -> None:
         if degree < 1 or degree != int(degree):
@@ -199,8 +191,15 @@ class Polynomial(Kernel):
 class DistanceInduced(Kernel):
     """k = ‖x‖^β + ‖y‖^β − ‖x − y‖^β, β = ``order`` in (0, 2): MMD² is the (generalised) energy distance.
 
-    For β = 1 that is 2E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖ (Sejdinovic et al. 2013, theorem 22). The norms are taken from
-    the origin and cancel in the MMD, so samples far from it should be centred first.
+    For β = 1 that is 2E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖. The norms are taken from the origin and cancel in the MMD, so
+    samples far from it should be centred first.
+
+    Bound: 0 ≤ k(x, x) = 2‖x‖^β; k itself is unbounded. Positive definite and characteristic in every dimension, on laws
+    with a moment of order β. References: Sejdinovic et al. 2013, theorem 22; Székely, Rizzo 2013, proposition 2.
+
+    Example:
+        >>> DistanceInduced()([[1.0]], [[3.0], [-1.0]]).tolist()
+        [[2.0, 0.0]]
     """
 
     is_shift_free = True
@@ -212,152 +211,50 @@ class DistanceInduced(Kernel):
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the matrix ‖x‖^β + ‖y‖^β − ‖x − y‖^β."""
-        to_x, to_y = self._distance((x**2).sum(-1)), self._distance((y**2).sum(-1))
-        return to_x.unsqueeze(-1) + to_y.unsqueeze(-2) - self._distance(squared_distances(x, y))
+        to_x, to_y = self.distance((x**2).sum(-1)), self.distance((y**2).sum(-1))
+        return to_x.unsqueeze(-1) + to_y.unsqueeze(-2) - self.distance(squared_distances(x, y))
 
-    def _distance(self, d2: Tensor) -> Tensor:
+    def distance(self, d2: Tensor) -> Tensor:
+        """(d²)^{β/2}, whose subgradient at 0 is 0."""
         return safe_sqrt(d2) if self.order == 1 else safe_power(d2, self.order / 2)
 
 
-class _Pair(Kernel):
-    def __init__(self, left: Kernel, right: Kernel) -> None:
-        if not isinstance(left, Kernel) or not isinstance(right, Kernel):
-            raise TypeError(f"two kernels are needed: got {left!r} and {right!r}")
-        self.left, self.right = left, right
-        self.is_radial = left.is_radial and right.is_radial
-        self.is_shift_free = self.is_radial
-
-    @property
-    def needs_points(self) -> bool:
-        return self.left.needs_points or self.right.needs_points
-
-    def resolved(self, points: Any) -> Kernel:
-        return type(self)(self.left.resolved(points), self.right.resolved(points))
-
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        if self.is_radial:
-            return super().matrix(x, y)
-        return self._combine(self.left.matrix(x, y), self.right.matrix(x, y))
-
-    def of_squared_distance(self, d2: Tensor) -> Tensor:
-        return self._combine(self.left.of_squared_distance(d2), self.right.of_squared_distance(d2))
-
-    def _combine(self, left: Tensor, right: Tensor) -> Tensor:
-        raise NotImplementedError
+_NAMED: dict[str, Callable[..., Kernel]] = {
+    "gaussian": partial(Gaussian, bandwidth="median"),
+    "laplace": partial(Laplace, bandwidth="median"),
+    "imq": partial(InverseMultiquadric, scale=1.0),
+    "rq": partial(RationalQuadratic, scale="median", alpha=1.0),
+    "polynomial": partial(Polynomial, degree=3, c=1.0),
+    "energy": partial(DistanceInduced, order=1),
+    "distance_induced": partial(DistanceInduced, order=1),
+}
 
 
-class Sum(_Pair):
-    """k₁ + k₂, written ``k1 + k2``."""
-
-    def __init__(self, left: Kernel, right: Kernel) -> None:
-        super().__init__(left, right)
-        self.is_shift_free = left.is_shift_free and right.is_shift_free
-
-    def _combine(self, left: Tensor, right: Tensor) -> Tensor:
-        return left + right
+def names() -> list[str]:
+    """Return the names that `get` knows."""
+    return list(_NAMED)
 
 
-class Product(_Pair):
-    """k₁·k₂, written ``k1 * k2``."""
+def get(name: str, **parameters: Any) -> Kernel:
+    """Return the kernel of that name; ``parameters`` replace its defaults, where a bandwidth is the median distance.
 
-    def __init__(self, left: Kernel, right: Kernel) -> None:
-        super().__init__(left, right)
+    Raises:
+        ValueError: an unknown name.
 
-    def _combine(self, left: Tensor, right: Tensor) -> Tensor:
-        return left * right
-
-
-class Scaled(Kernel):
-    """factor·k, written ``2.0 * k``; factor > 0."""
-
-    def __init__(self, kernel: Kernel, factor: float) -> None:
-        if not 0 < factor < float("inf"):
-            raise ValueError(f"factor must be positive and finite: got {factor}")
-        self.kernel, self.factor = kernel, factor
-        self.is_radial, self.is_shift_free = kernel.is_radial, kernel.is_shift_free
-
-    @property
-    def needs_points(self) -> bool:
-        return self.kernel.needs_points
-
-    def resolved(self, points: Any) -> Kernel:
-        return Scaled(self.kernel.resolved(points), self.factor)
-
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.factor * self.kernel.matrix(x, y)
-
-    def of_squared_distance(self, d2: Tensor) -> Tensor:
-        return self.factor * self.kernel.of_squared_distance(d2)
-
-
-class _SquaredDistances(torch.autograd.Function):
-    """Direct differences, so equal points are at distance 0; the gradient is matrix products, differentiable again."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
-        if x.shape[-1] > _FEW and x.dtype == torch.float32:  # float32 in a float64 product loses nothing that matters
-            a, b = x.double(), y.double()
-            d2 = (a**2).sum(-1).unsqueeze(-1) + (b**2).sum(-1).unsqueeze(-2) - 2 * (a @ b.mT)
-            return d2.clamp(min=0).float()
-        return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (x, y), (g,) = ctx.saved_tensors, grads
-        for_x = 2 * (g.sum(-1).unsqueeze(-1) * x - g @ y)
-        for_y = 2 * (g.sum(-2).unsqueeze(-1) * y - g.mT @ x)
-        return for_x.sum_to_size(x.shape), for_y.sum_to_size(y.shape)
-
-
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """‖x_i − y_j‖², (..., n, m), of x (..., n, d) and y (..., m, d). Twice differentiable; no offset changes it.
-
-    Equal points are at distance 0 exactly (to 1e-8 of the data's scale for float32 beyond 32 coordinates).
+    Example:
+        >>> get("gaussian"), get("polynomial", degree=2)
+        (Gaussian(bandwidth='median'), Polynomial(degree=2, c=1.0))
     """
-    center = y.detach().mean(-2, keepdim=True)
-    return _SquaredDistances.apply(x - center, y - center)
-
-
-def safe_sqrt(d2: Tensor) -> Tensor:
-    """√d², whose subgradient at 0 is 0."""
-    zero = d2 <= 0  # false for NaN, which must come out as NaN
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, d2).sqrt())
-
-
-def safe_power(d2: Tensor, exponent: float) -> Tensor:
-    """(d²)^exponent, whose subgradient at 0 is 0."""
-    zero = d2 <= 0  # false for NaN, which must come out as NaN
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, d2) ** exponent)
-
-
-def median_distance(points: Any) -> Any:
-    """Return the median distance between two of the ``points`` (n, d), a float; of (..., n, d), a tensor (..., 1, 1).
-
-    Above 2000 points, of about 1000 evenly strided ones. Where more than half the pairs coincide, the median of the
-    positive distances; 1 where all points are equal. No gradient passes.
-    """
-    sample = tensor(points).detach()
-    if sample.ndim < 2 or sample.shape[-2] < 2:
-        raise ValueError(f"points must be (..., n, d) with n at least 2: got shape {tuple(sample.shape)}")
-    n = sample.shape[-2]
-    if n > _ALL_PAIRS:
-        sample = sample[..., :: n // 1000, :]
-    n = sample.shape[-2]
-    i, j = torch.triu_indices(n, n, 1, device=sample.device)
-    d2 = squared_distances(sample.double(), sample.double())[..., i, j]
-    d2 = torch.where((d2 > 0) | (d2.median(-1, keepdim=True).values > 0), d2, torch.nan)
-    median = d2.nanmedian(-1).values.sqrt().nan_to_num(nan=1.0)
-    return median.item() if median.ndim == 0 else median[..., None, None].to(tensor(points).dtype)
+    if name not in _NAMED:
+        raise ValueError(f"kernel must be one of {', '.join(_NAMED)}, or a kernel object: got {name!r}")
+    return _NAMED[name](**parameters)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, str | Tensor):
+    """A number, "median", a 0-D or batched tensor, or a tuple of these."""
+    if isinstance(value, Tensor):
+        return tuple(value.unbind()) if value.ndim == 1 else value
+    if isinstance(value, str):
         return value
     if hasattr(value, "tolist"):
         value = value.tolist()

@@ -87,6 +87,8 @@ def checked_probabilities(values: Tensor, name: str) -> Tensor:
 
 def as_law(value: Any, name: str) -> Any:
     """Return the law that ``value`` stands for. Raises TypeError or ValueError naming the argument."""
+    if isinstance(value, td.OneHotCategorical):
+        return td.Categorical(probs=value.probs)
     if isinstance(value, Empirical | td.Distribution):
         return value
     frozen = scipy_name(value)
@@ -135,6 +137,9 @@ _TRANSLATIONS_AT_0: dict[str, Callable[..., td.Distribution]] = {  # families th
     "expon": lambda scale: td.Exponential(1 / scale),
     "gamma": lambda a, scale: td.Gamma(a, 1 / scale),
     "halfnorm": lambda scale: td.HalfNormal(scale),
+    "pareto": lambda b, scale: td.Pareto(scale, b),
+    "weibull_min": lambda c, scale: td.Weibull(scale, c),
+    "halfcauchy": lambda scale: td.HalfCauchy(scale),
     "lognorm": lambda s, scale: td.LogNormal(scale.log(), s),
 }
 
@@ -157,6 +162,8 @@ def _translated(name: str, value: Any) -> Any:
         return _TRANSLATIONS_AT_0[name](*given, _number(scale))
     if name == "beta" and not np.any(loc) and np.all(np.asarray(scale) == 1):
         return td.Beta(given[0], given[1])
+    if name == "vonmises" and np.all(np.asarray(scale) == 1):
+        return td.VonMises(_number(loc), given[0])
     if name == "bernoulli" and not np.any(loc):
         return td.Bernoulli(given[0])
     if name == "binom" and not np.any(loc):

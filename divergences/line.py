@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributions as td
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import i0e, logsumexp
 
 from divergences.laws import line_arguments
 
@@ -33,14 +33,47 @@ class Line:
     sample: Callable[[int, np.random.Generator], Array] | None = None
     from_low: Callable[[Array], Array] | None = None
     from_high: Callable[[Array], Array] | None = None
+    has_gaps: bool = False  # whether the density may vanish inside the support
+    law: td.Distribution | None = None  # what the gradient goes through
 
-    def at(self, anchor: float, offset: Array) -> Array:
+    def at(self, anchor: Array, offset: Array) -> Array:
         """Return the log-density at anchor + offset, from ``from_low(offset)`` or ``from_high(-offset)`` at an end."""
-        if self.from_low is not None and anchor == self.support[0]:
-            return self.from_low(offset)
-        if self.from_high is not None and anchor == self.support[1]:
-            return self.from_high(-offset)
-        return self.logpdf(anchor + offset)
+        value = self.logpdf(anchor + offset)
+        ends = (self.from_low, self.support[0], offset), (self.from_high, self.support[1], -offset)
+        for from_end, end, distance in ends:
+            if from_end is not None and (near := (anchor == end) & (distance > 0)).any():
+                value = np.asarray(value)
+                value[near] = from_end(distance[near])
+        return value
+
+    def distribution(self, name: str) -> Callable[[Array], Array]:
+        """Return "cdf", "sf", "ppf" or "isf". Raises NotImplementedError where the law does not offer it."""
+        function = getattr(self, name)
+        if function is None:
+            raise NotImplementedError(f"{self.name} has no {name}: draw from it, and compare the samples")
+        return function
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether a parameter waits for a gradient."""
+        return torch.is_grad_enabled() and self.law is not None and needs_gradient(self.law)
+
+    @property
+    def has_moving_end(self) -> bool:
+        """Whether an end of the support waits for a gradient, which no integral over fixed nodes has."""
+        if not self.needs_gradient:
+            return False
+        ends = (getattr(self.law.support, name, None) for name in ("lower_bound", "upper_bound"))  # type: ignore
+        return any(isinstance(end, torch.Tensor) and end.requires_grad for end in ends)
+
+    def torch_logpdf(self, x: Array) -> torch.Tensor:
+        """Return the log-density at x, differentiable in the parameters; −inf outside the support."""
+        assert self.law is not None and self.law.support is not None
+        known = np.isfinite(values := self.at(np.zeros_like(x), x))
+        if not self.needs_gradient:
+            return torch.from_numpy(np.asarray(values))
+        inside = torch.from_numpy(np.where(known, x, x[known][0])).reshape(-1, *self.law.event_shape)
+        return torch.where(torch.from_numpy(known), self.law.log_prob(inside).double(), -math.inf)
 
     def resolves(self, end: float) -> bool:
         """Whether `at` needs no more digits near ``end`` than it has: it is no unresolved singularity."""
@@ -58,17 +91,32 @@ def line(law: Any) -> Line | None:
     if isinstance(law, td.Distribution):
         if law.event_shape.numel() != 1 or law.batch_shape.numel() != 1 or not is_continuous(law):
             return None
+        given = law
         while isinstance(law, td.Independent):
             law = law.base_dist
-        if isinstance(law, td.MixtureSameFamily):
-            mixture = _mixture(law)
-            if mixture is not None:
-                return mixture
         frozen = scipy_of(law)
-        return _from_torch(law) if frozen is None else _from_scipy(frozen, type(law).__name__)
+        mixture = _mixture(law) if isinstance(law, td.MixtureSameFamily) else None
+        if mixture is not None:
+            result = mixture
+        elif frozen is None:
+            result = _from_torch(law)
+        else:
+            result = _from_scipy(frozen, type(law).__name__)
+            if not _has_logpdf(frozen) and math.isinf(result.support[1]):  # torch's does not underflow far out
+                result.logpdf, result.from_low = _log_prob(_doubled(law), *result.support), None
+        result.law = given
+        return result
     if hasattr(law, "logpdf") and hasattr(law, "dist") and np.ndim(law.mean()) == 0:
         return _from_scipy(law, law.dist.name)
     return None
+
+
+def needs_gradient(law: td.Distribution) -> bool:
+    """Whether a parameter of a torch law requires a gradient."""
+    found = list(vars(law).values())
+    return any(v.requires_grad for v in found if isinstance(v, torch.Tensor)) or any(
+        needs_gradient(v) for v in found if isinstance(v, td.Distribution)
+    )
 
 
 def is_continuous(law: td.Distribution) -> bool:
@@ -111,17 +159,35 @@ def _from_scipy(frozen: Any, name: str) -> Line:
     result = Line()
     low, high = frozen.support()
     result.name, result.support = name, (float(low), float(high))
-    result.logpdf, result.cdf, result.sf = frozen.logpdf, frozen.cdf, frozen.sf
+    result.logpdf, result.cdf, result.sf = _known(frozen), frozen.cdf, frozen.sf
     result.ppf, result.isf = frozen.ppf, frozen.isf
     shapes, loc, scale = line_arguments(frozen)
     if math.isfinite(low):  # the law of X − low, whose density near 0 has all its digits
-        result.from_low = frozen.dist(*shapes, loc=loc - low, scale=scale).logpdf
+        result.from_low = _known(frozen.dist(*shapes, loc=loc - low, scale=scale))
     if frozen.dist.name == "beta":
         result.from_high = frozen.dist(*shapes[::-1], scale=scale).logpdf
     marks = np.concatenate([frozen.ppf(_LEVELS[:7]), frozen.isf(1 - _LEVELS[7:])])
     result.marks = np.unique(marks[np.isfinite(marks)])
     result.sample = lambda n, generator: frozen.rvs(size=n, random_state=generator)
     return result
+
+
+def _has_logpdf(frozen: Any) -> bool:
+    return type(frozen.dist)._logpdf is not stats.rv_continuous._logpdf
+
+
+def _known(frozen: Any) -> Callable[[Array], Array]:
+    """Return the log-density; nan where it has left the range of floating point inside the support."""
+    low, high = frozen.support()
+    # Families without a log-density of their own take the logarithm of a density that underflows much earlier.
+    least = -1e300 if _has_logpdf(frozen) else -700.0
+
+    def logpdf(x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            value = np.asarray(frozen.logpdf(x))
+        return np.where((value < least) & (x > low) & (x < high), math.nan, value)
+
+    return logpdf
 
 
 def _mixture(law: td.MixtureSameFamily) -> Line | None:
@@ -153,6 +219,7 @@ def _mixture(law: td.MixtureSameFamily) -> Line | None:
         return parts.rvs(size=(n, len(weights)), random_state=generator)[np.arange(n), which]
 
     result.logpdf, result.cdf, result.sf, result.sample = logpdf, cdf, sf, sample
+    result.has_gaps = bool(np.isfinite(low).any() or np.isfinite(high).any())
     marks = np.concatenate([parts.ppf(_LEVELS[:7, None]).ravel(), parts.isf(1 - _LEVELS[7:, None]).ravel(), low, high])
     result.marks = np.unique(marks[np.isfinite(marks)])
     result.ppf = lambda u: _inverse(cdf, np.asarray(u), result.marks)
@@ -178,6 +245,7 @@ def _inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Arra
 def _from_torch(law: td.Distribution) -> Line:
     """Return a law that scipy lacks: its own log_prob, and marks from quantiles or from mean and deviation."""
     result, law = Line(), _doubled(law)
+    result.has_gaps = True
     result.name = type(law).__name__
     low = float(torch.as_tensor(getattr(law.support, "lower_bound", -math.inf)))
     high = float(torch.as_tensor(getattr(law.support, "upper_bound", math.inf)))
@@ -185,13 +253,11 @@ def _from_torch(law: td.Distribution) -> Line:
         low, high = -math.pi, math.pi
     result.support = (low, high)
 
-    def logpdf(x: Array) -> Array:
-        inside = (x >= low) & (x <= high)
-        safe = torch.as_tensor(np.where(inside, x, _inside(low, high)), dtype=torch.float64)
-        value = law.log_prob(safe.reshape(-1, *law.batch_shape, *law.event_shape)).detach().numpy().reshape(x.shape)
-        return np.where(inside & ~np.isnan(value), value, -math.inf)  # a transform may have no number at an end
-
-    result.logpdf = logpdf
+    result.logpdf = _log_prob(law, low, high)
+    if isinstance(law, td.VonMises):  # torch's Bessel function has eight digits
+        loc, kappa = _n(law.loc), _n(law.concentration)
+        constant = math.log(2 * math.pi * i0e(kappa)) + kappa
+        result.logpdf = lambda x: np.where(np.abs(x) <= math.pi, kappa * np.cos(x - loc) - constant, -math.inf)
     try:
         marks = (
             law.icdf(torch.as_tensor(_LEVELS).reshape(-1, *[1] * len(law.batch_shape)))
@@ -206,6 +272,18 @@ def _from_torch(law: td.Distribution) -> Line:
     marks = marks[np.isfinite(marks) & (marks > low) & (marks < high)]
     result.marks = np.unique(np.concatenate([marks, [end for end in (low, high) if math.isfinite(end)]]))
     return result
+
+
+def _log_prob(law: td.Distribution, low: float, high: float) -> Callable[[Array], Array]:
+    """Return torch's log-density, −inf outside the support."""
+
+    def logpdf(x: Array) -> Array:
+        inside = (x >= low) & (x <= high)
+        safe = torch.as_tensor(np.where(inside, x, _inside(low, high)), dtype=torch.float64)
+        value = law.log_prob(safe.reshape(-1, *law.batch_shape, *law.event_shape)).detach().numpy().reshape(x.shape)
+        return np.where(inside & ~np.isnan(value), value, -math.inf)  # a transform may have no number at an end
+
+    return logpdf
 
 
 def _doubled(value: Any) -> Any:

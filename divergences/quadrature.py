@@ -1,8 +1,7 @@
 """Exact values in one dimension by adaptive quadrature, for any two laws with a log-density on the line.
 
-The line is cut at the ends of both supports, at quantiles of both laws and where the densities cross. Between the cuts
-the integrand is integrated by Gauss–Legendre panels, halved until two levels agree; towards an infinite or singular end
-the variable is log-distance, so that power tails become exponentials. The summed disagreement is the error estimate.
+The integrand q·f(p/q) is formed from logarithms, with the growth of f known where the ratio p/q overflows, so that a
+value is finite or infinite by its tails and not by the range of floating point.
 """
 
 from __future__ import annotations
@@ -14,117 +13,137 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
+import torch.distributions as td
+from torch import Tensor
 
+from divergences import batches, gaussian
 from divergences._generator import FDivergence
 from divergences.laws import ConvergenceError
-from divergences.line import Line, line
-
-TOLERANCE = 1e-8
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-_PANELS = 200_000
-Array = np.ndarray
-Integrand = Callable[[Array], Array]
-Chart = Callable[[Array], tuple[float, Array, Array]]
+from divergences.line import Line
+from divergences.pieces import TOLERANCE, Array, Integrand, Pieces, nodes
 
 
-def integral(f: Integrand, cuts: Any, tolerance: float = TOLERANCE) -> float:
-    """∫ f over [cuts[0], cuts[-1]], f vectorised; panels are halved until the error is below ``tolerance``.
-
-    Absolute for values below 1, relative above. Raises ConvergenceError where the error estimate stays larger.
-    """
-    cuts = np.unique(np.asarray(cuts, dtype=float))
-    low, high = cuts[:-1], cuts[1:]
-    whole = _panels(f, low, high)
-    total, error, panels = 0.0, 0.0, len(low)
-    for _ in range(60):
-        middle = (low + high) / 2
-        left, right = _panels(f, low, middle), _panels(f, middle, high)
-        gap = np.abs(left + right - whole)
-        done = (gap <= 1e-13 + 1e-12 * np.abs(left + right)) | (middle <= low) | (middle >= high)
-        total, error = total + float((left + right)[done].sum()), error + float(gap[done].sum())
-        if done.all():
-            low = low[:0]
-            break
-        rest = ~done
-        low, high = np.concatenate([low[rest], middle[rest]]), np.concatenate([middle[rest], high[rest]])
-        whole = np.concatenate([left[rest], right[rest]])
-        panels += len(low)
-        if panels > _PANELS:
-            break
-    if len(low):
-        total, error = total + float(whole.sum()), error + float(gap[~done].sum())
-    if not error <= tolerance * max(1.0, abs(total)):
-        raise ConvergenceError(
-            f"quadrature gives {total:.9g} with an error estimate of {error:.2g}, above {tolerance:g}"
-        )
-    return total
+def batched(value: Callable[..., Tensor], p: Any, q: Any, *arguments: Any) -> Tensor | None:
+    """``value(*arguments, p, q)`` of laws that differ along a line, element by element; None for others."""
+    return batches.batched(value, *_on_a_line(p, q), *arguments)
 
 
-def _panels(f: Integrand, low: Array, high: Array) -> Array:
-    half = (high - low) / 2
-    x = ((low + high) / 2)[:, None] + half[:, None] * _NODES
-    with np.errstate(all="ignore"):
-        values = np.asarray(f(x.ravel()), dtype=float).reshape(x.shape)
-    if not np.isfinite(values).all():
-        raise ConvergenceError(f"quadrature met an integrand that is not finite, at {x[~np.isfinite(values)][0]:.6g}")
-    return (values @ _WEIGHTS) * half
-
-
-def reduced(p: Any, q: Any) -> tuple[Line, Line] | None:
-    """Two laws on a line with the divergences of p and q; None where they do not reduce to one dimension."""
-    from divergences import gaussian
-
+def _on_a_line(p: Any, q: Any) -> tuple[Any, Any]:
+    """Gaussians with equal covariances differ along Δ alone: the same values as N(‖Δ‖_Σ⁻¹, 1) and N(0, 1)."""
     both = gaussian.pair(p, q)
-    if both is not None and both[0].mean.shape[-1] > 1:
-        distance = gaussian.mahalanobis(*both)  # with equal covariances everything happens along Δ
-        if distance is None or distance.numel() != 1:
-            return None
-        import torch.distributions as td
-
-        zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        p, q = td.Normal(distance.detach().double().reshape(()), one), td.Normal(zero, one)
-    a, b = line(p), line(q)
-    return None if a is None or b is None else (a, b)
+    if both is None or both[0].mean.shape[-1] == 1:
+        return p, q
+    distance = gaussian.mahalanobis(*both)
+    if distance is None:
+        return p, q
+    distance = distance.double()
+    return td.Normal(distance, torch.ones_like(distance)), td.Normal(0 * distance, torch.ones_like(distance))
 
 
-def f_value(d: FDivergence, p: Line, q: Line) -> torch.Tensor:
-    """D_f(P‖Q) by quadrature; inf where P has mass outside the support of Q and f'(∞) = ∞, and so on."""
+def f_value(d: FDivergence, p: Line, q: Line) -> Tensor:
+    """D_f(P‖Q) by quadrature; inf where P has mass outside the support of Q and f'(∞) = ∞, and so on.
+
+    Differentiable in the parameters of torch laws, on the nodes of the value.
+    """
+    _refuse_moving_ends(p, q)
     only_p, only_q = d.slope_at_infinity - d._slope_at_one, d.f_at_zero + d._slope_at_one
+    pieces = Pieces(p, q)
+    for law in (p, q):
+        _check_mass(law, pieces)
+    escapes = [(a, b) for a, b, factor in ((p, q, only_p), (q, p, only_q)) if math.isinf(factor)]
+    if any(_mass_alone(pieces, a, b) > 1e-12 for a, b in escapes):
+        return torch.tensor(math.inf, dtype=torch.float64)
+    found = pieces.integrate(_terms(d, p, q, only_p, only_q))
+    if found is None:
+        return torch.tensor(math.inf, dtype=torch.float64)
+    value = torch.tensor(found.settled(), dtype=torch.float64)
+    if p.needs_gradient or q.needs_gradient:
+        again = _differentiable(d, p, q, only_p, only_q, *nodes(found.panels))
+        value = value + again - again.detach()
+    return value
 
-    def integrand(anchor: float, offset: Array, overflow: float | None = None) -> Array:
+
+def log_affinity(alpha: float, p: Line, q: Line) -> Tensor:
+    """Return log ∫ p^α q^{1−α} with relative precision, however small or large the integral is."""
+
+    def terms(anchor: Array, offset: Array) -> tuple[Array, Array]:
+        log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
+        both = (log_p > -math.inf) & (log_q > -math.inf)
+        size = np.where(both, alpha * log_p + (1 - alpha) * log_q, -math.inf)
+        error = _error(log_p, log_q) * (1 + abs(alpha))
+        return np.where((error > 1e-2) & (np.abs(size) < 1e3 * error), math.nan, size), np.ones_like(size)
+
+    if p.needs_gradient or q.needs_gradient:
+        raise NotImplementedError("far from P = Q this order has no gradient: detach the parameters")
+    pieces = Pieces(p, q)
+    if alpha > 1 and _mass_alone(pieces, p, q) > 1e-12:
+        return torch.tensor(math.inf, dtype=torch.float64)
+    found = pieces.integrate(terms)
+    return torch.tensor(math.inf if found is None else found.logarithm(), dtype=torch.float64)
+
+
+def log_ess_sup(p: Line, q: Line) -> Tensor:
+    """Return log ess sup p/q."""
+
+    def log_ratio(anchor: Array, offset: Array) -> Array:
+        log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
+        ratio = np.where(log_p > -math.inf, log_p - np.where(log_p > -math.inf, log_q, 0.0), -math.inf)
+        error = _error(log_p, log_q)
+        return np.where((error > 1e-2) & (np.abs(ratio) < 1e3 * error), math.nan, ratio)
+
+    pieces = Pieces(p, q)
+    if _mass_alone(pieces, p, q) > 1e-12:
+        return torch.tensor(math.inf, dtype=torch.float64)
+    return torch.tensor(pieces.supremum(log_ratio), dtype=torch.float64)
+
+
+def log_mass(p: Line, q: Line) -> Tensor:
+    """Return log Q(p > 0)."""
+
+    def inside(anchor: Array, offset: Array) -> tuple[Array, Array]:
+        size = np.where(p.at(anchor, offset) > -math.inf, q.at(anchor, offset), -math.inf)
+        return size, np.ones_like(size)
+
+    found = Pieces(p, q).integrate(inside)
+    assert found is not None  # a density is integrable
+    return torch.tensor(min(found.logarithm(), 0.0), dtype=torch.float64)
+
+
+def _terms(d: FDivergence, p: Line, q: Line, only_p: float, only_q: float) -> Integrand:
+    """Return log |q f(p/q)| and its sign, of the form that is ≥ 0 where f(1) = 0."""
+    growth = _growth(d)
+
+    def terms(anchor: Array, offset: Array) -> tuple[Array, Array]:
         log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
         in_p, in_q = log_p > -math.inf, log_q > -math.inf
         both = in_p & in_q
         a, b = (torch.from_numpy(np.where(both, log, 0.0)) for log in (log_p, log_q))
         scale, value = (part.numpy() for part in d.log_perspective(a, b))
-        inside = np.where(value == 0, 0.0, np.exp(scale) * value)
-        overflown = both & np.isposinf(value)
-        far = np.exp(scale[overflown] + growth((a - b).numpy()[overflown]))
-        inside[overflown] = far if overflow is None else overflow
-        outside = np.zeros_like(inside)
-        if math.isfinite(only_p):
-            outside = np.where(in_p & ~in_q, np.exp(log_p) * only_p, outside)
-        if math.isfinite(only_q):
-            outside = np.where(in_q & ~in_p, np.exp(log_q) * only_q, outside)
-        return np.where(both, inside, outside)
+        overflown = np.isinf(value)
+        size = scale + np.where(overflown, growth((a - b).numpy()), np.log(np.abs(np.where(overflown, 1.0, value))))
+        sign = np.where(overflown, 1.0, np.sign(value))
+        error = _error(log_p, log_q)  # it matters where p/q enters exponentially, or is near 1
+        doubtful = (error > 1e-2) & (np.abs(size) < 1e3 * error) & (overflown | (np.abs((a - b).numpy()) < 1e3 * error))
+        size = np.where(both, np.where(doubtful, math.nan, size), -math.inf)
+        for alone, log, factor in ((in_p & ~in_q, log_p, only_p), (in_q & ~in_p, log_q, only_q)):
+            if math.isfinite(factor) and factor:
+                size = np.where(alone, log + math.log(abs(factor)), size)
+                sign = np.where(alone, math.copysign(1.0, factor), sign)
+        return np.where(np.isnan(log_p) | np.isnan(log_q), math.nan, size), sign
 
-    growth, pieces = _growth(d), Pieces(p, q)
-    for law in (p, q):
-        mass = pieces.integrate(lambda anchor, offset, law=law: np.exp(law.at(anchor, offset)))  # type: ignore[misc]
-        if not abs(mass - 1) <= TOLERANCE:
-            raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
-    if math.isinf(only_p) and pieces.mass(p, q) > 1e-12 or math.isinf(only_q) and pieces.mass(q, p) > 1e-12:
-        return torch.tensor(math.inf, dtype=torch.float64)
-    if pieces.diverges(partial(integrand, overflow=math.nan)):  # there rounding of log p − log q decides
-        return torch.tensor(math.inf, dtype=torch.float64)
-    return torch.tensor(pieces.integrate(integrand), dtype=torch.float64)
+    return terms
+
+
+def _error(log_p: Array, log_q: Array) -> Array:
+    """Return the rounding error of log p − log q; nan where either is not known."""
+    size = np.abs(log_p), np.abs(log_q)
+    return 1e-15 * np.maximum(*(np.where(np.isinf(part), 0.0, part) for part in size))
 
 
 def _growth(d: FDivergence) -> Callable[[Array], Array]:
     """Return the logarithm of the perspective's value at log ratios where it overflows: it is exponential there."""
     points = torch.tensor([200.0, 400.0, -200.0, -400.0], dtype=torch.float64)
-    logs = d.log_perspective(points, torch.zeros_like(points))[1].log().numpy()
+    logs = d.log_perspective(points, torch.zeros_like(points))[1].abs().log().numpy()
 
     def growth(log_u: Array) -> Array:
         near, far = np.where(log_u > 0, logs[0], logs[2]), np.where(log_u > 0, logs[1], logs[3])
@@ -133,108 +152,50 @@ def _growth(d: FDivergence) -> Callable[[Array], Array]:
     return growth
 
 
-class Pieces:
-    """The union of two supports, cut where either law changes, with its ends in log-distance.
-
-    Integrands take (anchor, offset), the point anchor + offset, so that an end at 1 is approached to 1e−300.
-    """
-
-    def __init__(self, p: Line, q: Line) -> None:
-        self.laws = (p, q)
-        self.low, self.high = min(p.support[0], q.support[0]), max(p.support[1], q.support[1])
-        marks = np.unique(np.concatenate([p.marks, q.marks]))
-        ends = [end for law in (p, q) for end in law.support if math.isfinite(end)]
-        marks = marks[(marks > self.low) & (marks < self.high)]
-        self.ends = np.unique(np.asarray(ends))
-        self.cuts = np.unique(np.concatenate([marks, self.ends, crossings(p, q, marks)]))
-
-    def charts(self) -> list[tuple[Chart, Array]]:
-        """``(chart, cuts)`` pairs: chart(τ) = (anchor, offset, |dx/dτ|) covers its part of the line over the cuts."""
-        if len(self.cuts) < 2:
-            raise ConvergenceError("the laws have no marks to integrate between")
-        charts: list[tuple[Chart, Array]] = []
-        span = float(self.cuts[-1] - self.cuts[0])
-        if math.isinf(self.low):
-            charts.append((_tail(float(self.cuts[0]), -span), _TAIL))
-        if math.isinf(self.high):
-            charts.append((_tail(float(self.cuts[-1]), span), _TAIL))
-        plain = []
-        for left, right in zip(self.cuts[:-1], self.cuts[1:], strict=True):
-            for end, other in ((left, right), (right, left)):
-                if end in self.ends:
-                    resolved = all(law.resolves(float(end)) for law in self.laws)
-                    charts.append((_end(float(end), float(other - end) / 2), _END if resolved else _NEAR_END))
-            a = left + (right - left) / 2 if left in self.ends else left
-            b = left + (right - left) / 2 if right in self.ends else right
-            if b > a:
-                plain.append((a, b))
-        for a, b in plain:
-            charts.append((lambda x: (0.0, x, np.ones_like(x)), np.asarray([a, b])))
-        return charts
-
-    def integrate(self, f: Callable[[float, Array], Array]) -> float:
-        """∫ f over the union of the supports."""
-        return math.fsum(integral(_through(chart, f), cuts, TOLERANCE / 10) for chart, cuts in self.charts())
-
-    def mass(self, p: Line, q: Line) -> float:
-        """P[q = 0]."""
-
-        def alone(anchor: float, offset: Array) -> Array:
-            return np.where(q.at(anchor, offset) == -math.inf, np.exp(p.at(anchor, offset)), 0.0)
-
-        return self.integrate(alone)
-
-    def diverges(self, f: Callable[[float, Array], Array]) -> bool:
-        """Whether ∫ |f| is infinite at an end: in log-distance the integrand does not decay."""
-        for chart, cuts in self.charts():
-            if len(cuts) == 2:
-                continue
-            tau = np.linspace(0, cuts[-1], 4001)
-            with np.errstate(all="ignore"):
-                size = np.abs(_through(chart, f)(tau))
-            usable = np.isfinite(size) & (size > 1e-290)
-            stop = int(np.argmin(usable)) if not usable.all() else len(tau)
-            if not usable[stop - 1] or stop < 12:
-                continue
-            slope = (math.log(size[stop - 1]) - math.log(size[stop - 11])) / (tau[stop - 1] - tau[stop - 11])
-            if slope >= -1e-3 and size[stop - 1] > 1e-14 * size[:stop].max():
-                return True
-        return False
+def _density(law: Line, anchor: Array, offset: Array) -> tuple[Array, Array]:
+    log = law.at(anchor, offset)
+    return log, np.ones_like(log)
 
 
-_TAIL = np.concatenate([[0, 1, 2, 4, 8, 16], np.linspace(32, 320, 10)])
-_END = np.concatenate([[0, 1, 2, 4, 8, 16], np.linspace(32, 640, 20)])
-_NEAR_END = np.asarray([0, 1, 2, 4, 8, 16, 32, 36.0])
+def _check_mass(law: Line, pieces: Pieces) -> None:
+    found = pieces.integrate(partial(_density, law))
+    mass = math.inf if found is None else found.settled()
+    if not abs(mass - 1) <= TOLERANCE:
+        raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
 
 
-def _tail(start: float, scale: float) -> Chart:
-    return lambda tau: (0.0, start + scale * np.expm1(tau), abs(scale) * np.exp(tau))
+def _mass_alone(pieces: Pieces, p: Line, q: Line) -> float:
+    """P[q = 0]."""
+
+    def alone(anchor: Array, offset: Array) -> tuple[Array, Array]:
+        log_q = q.at(anchor, offset)
+        size = np.where(log_q == -math.inf, p.at(anchor, offset), -math.inf)
+        return np.where(np.isnan(log_q), math.nan, size), np.ones_like(log_q)
+
+    if q.support[0] <= p.support[0] and q.support[1] >= p.support[1] and not q.has_gaps:
+        return 0.0
+    found = pieces.integrate(alone)
+    assert found is not None  # a density is integrable
+    return found.settled()
 
 
-def _end(end: float, width: float) -> Chart:
-    return lambda tau: (end, width * np.exp(-tau), abs(width) * np.exp(-tau))
+def _differentiable(d: FDivergence, p: Line, q: Line, only_p: float, only_q: float, x: Array, weights: Array) -> Tensor:
+    """Return Σ w q f(p/q) on fixed nodes: the ends of the supports do not move, so the sum has the value's gradient."""
+    log_p, log_q = p.torch_logpdf(x), q.torch_logpdf(x)
+    in_p, in_q = log_p > -700, log_q > -700
+    both, w = in_p & in_q, torch.from_numpy(weights)
+    scale, value = d.log_perspective(torch.where(both, log_p, 0.0), torch.where(both, log_q, 0.0))
+    total = (w * torch.where(both, scale.exp() * value, 0.0)).sum()
+    for alone, log, factor in ((in_p & ~in_q, log_p, only_p), (in_q & ~in_p, log_q, only_q)):
+        if math.isfinite(factor):
+            total = total + factor * (w * torch.where(alone, torch.where(alone, log, 0.0).exp(), 0.0)).sum()
+    return total
 
 
-def _through(chart: Chart, f: Callable[[float, Array], Array]) -> Integrand:
-    def composed(tau: Array) -> Array:
-        anchor, offset, jacobian = chart(tau)
-        value = np.asarray(f(anchor, offset))
-        return np.where(value == 0, 0.0, value * jacobian)
-
-    return composed
-
-
-def crossings(p: Line, q: Line, marks: Array) -> Array:
-    """Points where the densities cross, found between the marks."""
-    if len(marks) < 2:
-        return np.asarray([])
-    grid = np.unique(np.concatenate([np.linspace(a, b, 17) for a, b in zip(marks[:-1], marks[1:], strict=True)]))
-    with np.errstate(all="ignore"):
-        gap = p.logpdf(grid) - q.logpdf(grid)
-    change = np.isfinite(gap[:-1]) & np.isfinite(gap[1:]) & (np.signbit(gap[:-1]) != np.signbit(gap[1:]))
-
-    def difference(x: float) -> float:
-        point = np.asarray([x])
-        return float((p.logpdf(point) - q.logpdf(point))[0])
-
-    return np.asarray([brentq(difference, grid[i], grid[i + 1], xtol=1e-14) for i in np.flatnonzero(change)])
+def _refuse_moving_ends(*laws: Line) -> None:
+    for law in laws:
+        if law.has_moving_end:
+            raise NotImplementedError(
+                f"quadrature has no gradient in the ends of the support of {law.name}: detach the parameters, or call "
+                "under torch.no_grad()"
+            )

@@ -10,10 +10,11 @@ import torch.distributions as td
 from scipy import stats
 from torch import Tensor
 
-from divergences.exact import laws
-from divergences.f_divergence import FDivergence, get
+from divergences.evaluate import laws
+from divergences._generator import FDivergence
 from divergences.laws import Empirical, Probabilities
 from divergences.line import line, scipy_of
+from divergences.named import get
 from divergences.results import Estimate
 
 _BLOCK = 100_000

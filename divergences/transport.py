@@ -1,19 +1,16 @@
-"""Exact Wasserstein distances: the linear program on finite supports, cdf and quantiles on the line."""
+"""Exact Wasserstein distances on finite supports: the linear program, and quantiles on the line."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from divergences import quadrature
+from divergences.discrete import matched
 from divergences.kernels import safe_sqrt, squared_distances
 from divergences.laws import ConvergenceError, Empirical
-from divergences.line import Line
 
 METRICS = ("euclidean", "cityblock", "chebyshev")
 ITERATIONS = 10_000_000
@@ -92,83 +89,7 @@ def _root(total: Tensor, order: float) -> Tensor:
     return torch.where(total > 0, torch.where(total > 0, total, 1.0) ** (1 / order), 0.0)
 
 
-def of_lines(p: Line, q: Line, order: float) -> float | None:
-    """W_p of two laws on the line: ∫|F − G| for p = 1, else from quantiles; None where they offer neither.
-
-    inf where the integral does not converge, as without a p-th moment.
-    """
-    if order == 1 and p.cdf is not None and q.cdf is not None:
-        pieces, difference = quadrature.Pieces(p, q), _cdf_difference(p, q)
-
-        def gap(anchor: float, offset: Any) -> Any:
-            return np.abs(difference(anchor + offset))
-
-        return math.inf if pieces.diverges(gap) else pieces.integrate(gap)
-    if p.ppf is None or q.ppf is None or p.isf is None or q.isf is None:
-        return None
-    total = 0.0
-    for one, other in ((p.ppf, q.ppf), (p.isf, q.isf)):
-
-        def power(tau: Any, one: Any = one, other: Any = other) -> Any:
-            u = np.exp(-tau) / 2
-            return np.abs(one(u) - other(u)) ** order * u
-
-        tau = np.linspace(0, 600, 3001)
-        with np.errstate(all="ignore"):
-            size = power(tau)
-        last = size[np.isfinite(size) & (size > 0)][-10:]
-        if len(last) == 10 and last[-1] >= last[0] and last[-1] > 1e-12 * size[np.isfinite(size)].max():
-            return math.inf
-        end = float(tau[np.nan_to_num(size, posinf=0.0) > 1e-18 * size[np.isfinite(size)].max()].max(initial=1.0))
-        total += quadrature.integral(power, np.linspace(0, min(end + 1, 600.0), 24))
-    return total ** (1 / order)
-
-
-def _cdf_difference(p: Line, q: Line) -> Any:
-    """F − G, from survival functions in the upper half, where 1 − F has digits that F has not."""
-
-    def difference(x: Any) -> Any:
-        lower = p.cdf(x) - q.cdf(x)  # type: ignore[misc]
-        if p.sf is None or q.sf is None:
-            return lower
-        return np.where(p.cdf(x) + q.cdf(x) > 1, q.sf(x) - p.sf(x), lower)  # type: ignore[misc]
-
-    return difference
-
-
-def squared_energy_of_lines(p: Line, q: Line) -> float | None:
-    """2∫(F − G)² on the line (Székely, Rizzo 2005); None where a cdf is missing."""
-    if p.cdf is None or q.cdf is None:
-        return None
-    pieces, difference = quadrature.Pieces(p, q), _cdf_difference(p, q)
-
-    def gap(anchor: float, offset: Any) -> Any:
-        return 2 * difference(anchor + offset) ** 2
-
-    return math.inf if pieces.diverges(gap) else pieces.integrate(gap)
-
-
-def largest_cdf_gap(p: Line, q: Line) -> float | None:
-    """Return sup |F − G| on the line: it can only be where the densities cross, or at an end."""
-    if p.cdf is None or q.cdf is None:
-        return None
-    points = quadrature.Pieces(p, q).cuts
-    return float(np.abs(p.cdf(points) - q.cdf(points)).max())
-
-
-def largest_gap_of_points(p: Empirical, q: Empirical) -> Tensor:
+def largest_cdf_gap(p: Empirical, q: Empirical) -> Tensor:
     """Return the sup |F − G| of two weighted samples on the line."""
-    from divergences.discrete import matched
-
     a, b = matched(p, q)  # on the sorted union of the points
     return (a - b).cumsum(0).abs().max()
-
-
-def largest_gap_to_line(p: Empirical, q: Line) -> float | None:
-    """Return the sup |F − G| of a weighted sample and a continuous law, from both sides of every jump."""
-    if q.cdf is None:
-        return None
-    x, order = p.points[:, 0].detach().double().sort()
-    G, high = q.cdf(x.numpy()), p.weights.detach().double()[order].cumsum(0).numpy()
-    low = np.concatenate([[0.0], high[:-1]])
-    return float(max(np.abs(high - G).max(), np.abs(low - G).max()))

@@ -12,15 +12,18 @@ Raised by all: ValueError for probabilities that are negative, NaN, or do not su
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import divergences.gaussian  # noqa: F401  # registers its closed forms
-from divergences import discrete, transport
+from divergences import discrete, line_metrics, transport
 from divergences._arrays import tensor
-from divergences.exact import answer, closed_form, evaluate, f_value, laws, missing, unit
+from divergences.affinity import log_affinity, renyi_value
+from divergences.batches import batched
+from divergences.evaluate import answer, evaluate, f_value, laws, unit
+from divergences.exact import closed_form, missing
 from divergences.f_divergence import (
     KL,
     Alpha,
@@ -33,12 +36,13 @@ from divergences.f_divergence import (
     PearsonChi2,
     ReverseKL,
     SkewJensenShannon,
+    SkewKL,
     SquaredHellinger,
     TotalVariation,
 )
 from divergences.kernels import DistanceInduced, Kernel, safe_sqrt
 from divergences.laws import Empirical, Probabilities
-from divergences.line import line
+from divergences.named import other
 
 
 def f_divergence(
@@ -93,19 +97,39 @@ def squared_hellinger(p: Any, q: Any, *, method: str = "auto") -> Any:
     return evaluate(SquaredHellinger(), p, q, method=method)
 
 
+@other(is_symmetric=True, is_metric=True, upper_bound=1.0)
 def hellinger(p: Any, q: Any, *, method: str = "auto") -> Any:
     """√(½∫(√p − √q)²), in [0, 1]: hellinger² = squared_hellinger/2."""
     return answer(safe_sqrt(f_value(SquaredHellinger(), *laws(p, q, method), method) / 2), p, q)
 
 
+@other(is_symmetric=True, is_metric=False)
 def bhattacharyya(p: Any, q: Any, *, base: float | None = None, method: str = "auto") -> Any:
-    """−log ∫√(pq), in [0, ∞]; inf for disjoint supports."""
+    """−log ∫√(pq), in [0, ∞]; inf for disjoint supports. Half the Rényi divergence of order ½. Bhattacharyya 1943."""
     factor = unit(base, "bhattacharyya")
-    P, Q = laws(p, q, method)
-    value = closed_form("bhattacharyya", P, Q) if method in ("auto", "closed_form") else None
-    if value is None:
-        value = -torch.log1p(-f_value(SquaredHellinger(), P, Q, method).clamp(max=2) / 2)
-    return answer(value * factor, p, q)
+    return answer(-log_affinity(*laws(p, q, method), 0.5, method) * factor, p, q)
+
+
+@other(is_symmetric=False, is_metric=False)
+def renyi(p: Any, q: Any, alpha: float, *, base: float | None = None, method: str = "auto") -> Any:
+    """Rényi divergence of order α ≥ 0, log(∫ p^α q^{1−α})/(α − 1), in [0, ∞]; non-decreasing in α.
+
+    Order 1 is KL(P‖Q), order 0 is −log Q(p > 0), order ∞ is log ess sup p/q. It is inf where α ≥ 1 and P has mass that
+    Q has not, and at every order for disjoint supports. van Erven, Harremoës 2014, eqs. 1, 8–11.
+
+    Raises:
+        ValueError: alpha is negative.
+
+    Example:
+        >>> renyi([0.5, 0.5, 0.0], [0.25, 0.25, 0.5], alpha=0, base=2)
+        1.0
+        >>> renyi([0.5, 0.5], [0.25, 0.75], alpha=float("inf"), base=2)
+        1.0
+    """
+    factor = unit(base, "renyi")
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be at least 0: got {alpha}")
+    return answer(renyi_value(*laws(p, q, method), alpha, method) * factor, p, q)
 
 
 def chi2(p: Any, q: Any, *, method: str = "auto") -> Any:
@@ -138,6 +162,12 @@ def skew_js(p: Any, q: Any, weight: float = 0.5, *, base: float | None = None, m
     return evaluate(SkewJensenShannon(weight), p, q, method=method, base=base)
 
 
+def skew_kl(p: Any, q: Any, weight: float, *, base: float | None = None, method: str = "auto") -> Any:
+    """KL(P‖(1 − w)P + wQ), 0 < w ≤ 1, in [0, −log(1 − w)]; w = 1 is KL. Lee 1999, eq. 2."""
+    return evaluate(SkewKL(weight), p, q, method=method, base=base)
+
+
+@other(is_symmetric=True, is_metric=True)
 def wasserstein(
     p: Any, q: Any, order: float = 1, metric: str = "euclidean", *, cost: Any = None, method: str = "auto"
 ) -> Any:
@@ -171,12 +201,10 @@ def wasserstein(
         value = transport.linear_program(P.values, Q.values, _cost(cost, "wasserstein"), order)
         return answer(value, p, q)
     _refuse(cost)
-    a, b = discrete.as_empirical(P), discrete.as_empirical(Q)
-    if a is not None and b is not None:
-        return answer(transport.empirical(a, b, order, metric), p, q)
     return answer(_integral_metric("wasserstein", P, Q, method, order=order, metric=metric), p, q)
 
 
+@other(is_symmetric=True, is_metric=False)
 def mmd(p: Any, q: Any, kernel: Kernel, squared: bool = True, *, method: str = "auto") -> Any:
     """MMD² = E k(X, X') + E k(Y, Y') − 2 E k(X, Y), or its root with ``squared=False``; in [0, ∞)."""
     P, Q = laws(p, q, method)
@@ -194,6 +222,7 @@ def mmd(p: Any, q: Any, kernel: Kernel, squared: bool = True, *, method: str = "
     return answer(value if squared else safe_sqrt(value), p, q)
 
 
+@other(is_symmetric=True, is_metric=False)
 def energy_distance(p: Any, q: Any, squared: bool = True, *, cost: Any = None, method: str = "auto") -> Any:
     """2E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, or its root with ``squared=False``; in [0, ∞]. Székely, Rizzo 2005.
 
@@ -209,14 +238,11 @@ def energy_distance(p: Any, q: Any, squared: bool = True, *, cost: Any = None, m
         value = -((gap @ D) * gap).sum(-1)
     else:
         _refuse(cost)
-        a, b = discrete.as_empirical(P), discrete.as_empirical(Q)
-        if a is not None and b is not None:
-            value = _quadratic(a, b, DistanceInduced())
-        else:
-            value = _integral_metric("energy_distance", P, Q, method)
+        value = _integral_metric("energy_distance", P, Q, method)
     return answer(value if squared else safe_sqrt(value), p, q)
 
 
+@other(is_symmetric=True, is_metric=True, upper_bound=1.0)
 def kolmogorov_smirnov(p: Any, q: Any, *, method: str = "auto") -> Any:
     """Return sup |F − G| of the distribution functions, in [0, 1]; probability vectors are ordered by index."""
     P, Q = laws(p, q, method)
@@ -224,37 +250,35 @@ def kolmogorov_smirnov(p: Any, q: Any, *, method: str = "auto") -> Any:
         if P.values.shape[-1] != Q.values.shape[-1]:
             raise ValueError(f"p and q must share their last axis: got {P.values.shape} and {Q.values.shape}")
         return answer((P.values - Q.values).cumsum(-1).abs().amax(-1), p, q)
-    a, b = discrete.as_empirical(P), discrete.as_empirical(Q)
-    if any(law is not None and law.points.shape[1] > 1 for law in (a, b)):
+    if any(isinstance(law, Empirical) and law.points.shape[1] > 1 for law in (P, Q)):
         raise ValueError("kolmogorov_smirnov is defined on the line: got points with more than one coordinate")
-    value: Tensor | float | None = None
-    if a is not None and b is not None:
-        value = transport.largest_gap_of_points(a, b)
-    elif a is not None or b is not None:
-        points, rest = (a, line(Q)) if a is not None else (b, line(P))
-        value = None if rest is None or points is None else transport.largest_gap_to_line(points, rest)
-    else:
-        u, v = line(P), line(Q)
-        value = None if u is None or v is None else transport.largest_cdf_gap(u, v)
-    if value is None:
-        raise missing("kolmogorov_smirnov", P, Q)
-    return answer(value, p, q)
+    return answer(_integral_metric("kolmogorov_smirnov", P, Q, method), p, q)
+
+
+_ON_FINITE: dict[str, Callable[..., Tensor]] = {
+    "wasserstein": transport.empirical,
+    "energy_distance": lambda p, q: _quadratic(p, q, DistanceInduced()),
+    "kolmogorov_smirnov": transport.largest_cdf_gap,
+}
+_ON_LINE: dict[str, Callable[..., Tensor]] = {
+    "wasserstein": line_metrics.wasserstein,
+    "energy_distance": line_metrics.squared_energy,
+    "kolmogorov_smirnov": line_metrics.largest_cdf_gap,
+}
 
 
 def _integral_metric(name: str, p: Any, q: Any, method: str, **parameters: Any) -> Tensor:
-    value: Tensor | float | None = None
-    if method in ("auto", "closed_form"):
-        value = closed_form(name, p, q, **parameters)
-    if value is None and method in ("auto", "quadrature"):
-        a, b = line(p), line(q)
-        if a is not None and b is not None:
-            if name == "wasserstein":
-                value = transport.of_lines(a, b, parameters["order"])
-            elif name == "energy_distance":
-                value = transport.squared_energy_of_lines(a, b)
+    """Return what has a closed form, or finite supports, or distribution functions on the line."""
+    a, b = discrete.as_empirical(p), discrete.as_empirical(q)
+    if a is not None and b is not None and name in _ON_FINITE:
+        return _ON_FINITE[name](a, b, **parameters)
+    value = closed_form(name, p, q, **parameters) if method in ("auto", "closed_form") else None
+    if value is None and method in ("auto", "quadrature") and name in _ON_LINE:
+        parameters.pop("metric", None)  # all are |x − y| on the line
+        value = batched(_ON_LINE[name], p if a is None else a, q if b is None else b, **parameters)
     if value is None:
-        raise missing(name, p, q)
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        raise _missing(name, p, q)
+    return value
 
 
 def _quadratic(p: Empirical, q: Empirical, kernel: Any) -> Tensor:
@@ -280,3 +304,7 @@ def _cost(cost: Any, name: str) -> Tensor:
 def _refuse(cost: Any) -> None:
     if cost is not None:
         raise TypeError("cost= is for probability vectors: these laws carry their own points")
+
+
+def _missing(name: str, p: Any, q: Any) -> NotImplementedError:
+    return missing(name, p, q, "dv.monte_carlo is for f-divergences alone, so draw from both and estimate it")

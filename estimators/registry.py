@@ -46,7 +46,7 @@ def names() -> tuple[str, ...]:
     return tuple(name for name in dv.names() if name not in _ESTIMATORS and _trains(name)) + tuple(_ESTIMATORS)
 
 
-def as_estimator(divergence: str | dv.FDivergence | Estimator) -> Estimator:
+def as_estimator(divergence: str | dv.FDivergence | dv.Named | Estimator) -> Estimator:
     """The estimator that a name or an f-divergence stands for; a copy of an estimator object.
 
     An f-divergence stands for its variational bound, "wasserstein" for the Kantorovich–Rubinstein critic.
@@ -59,6 +59,8 @@ def as_estimator(divergence: str | dv.FDivergence | Estimator) -> Estimator:
         return copy.deepcopy(divergence)
     if isinstance(divergence, dv.FDivergence):
         return Variational(divergence)
+    if isinstance(divergence, dv.Named) and not divergence.arguments:
+        divergence = divergence.name
     if not isinstance(divergence, str):
         raise TypeError(f"divergence must be a name, an FDivergence or an Estimator: got {type(divergence).__name__}")
     if divergence in _ESTIMATORS:
@@ -107,16 +109,19 @@ def estimate(
 
 def _f_divergence(name: str) -> dv.FDivergence:
     try:
-        return dv.get(name)
+        found = dv.get(name)
     except ValueError:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"unknown divergence {name!r}{hint} Known names: {', '.join(names())}") from None
+        found = None
+    if isinstance(found, dv.FDivergence):
+        return found
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    what = "unknown divergence" if found is None else "no estimator of the divergence"
+    raise ValueError(f"{what} {name!r}{hint} Known names: {', '.join(names())}")
 
 
 def _trains(name: str) -> bool:
     try:
-        dv.get(name)
+        return isinstance(dv.get(name), dv.FDivergence)
     except TypeError:  # it needs a parameter, so the bare name stands for nothing
         return False
-    return True

@@ -61,6 +61,8 @@ class Variational(CriticEstimator):
     ) -> None:
         super().__init__()
         self.divergence = dv.get(divergence) if isinstance(divergence, str) else divergence
+        if not isinstance(self.divergence, dv.FDivergence):
+            raise TypeError(f"divergence must be an f-divergence: got {divergence!r}")
         self.critic = critic
         self.constraint = constraint
         self.clip: tuple[float, float] | None = None  # limits of V, set by `prepare`

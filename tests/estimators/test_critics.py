@@ -12,7 +12,7 @@ import estimators as est
 from estimators.constraints import interpolates
 from estimators.fitting import split
 
-ROWS = [name for name in dv.names() if name in est.names()]
+ROWS = [name for name in est.names() if isinstance(est.as_estimator(name), est.Variational)]
 
 
 class Linear(torch.nn.Module):

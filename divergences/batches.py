@@ -1,0 +1,95 @@
+"""Batches of laws, one element at a time: for the ways to an exact value that take a single pair."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributions as td
+from torch import Tensor
+
+from divergences.laws import Empirical, line_arguments
+from divergences.line import Line, line
+
+
+def batched(value: Callable[..., Tensor], p: Any, q: Any, *arguments: Any, **options: Any) -> Tensor | None:
+    """``value(*arguments, p, q, **options)`` of laws on the line, element by element of a batch; None for others."""
+    both = pairs_of(p, q)
+    if both is None:
+        return None
+    shape, elements = both
+    values = [value(*arguments, a, b, **options) for a, b in elements]
+    return torch.stack(values).reshape(shape) if values else torch.empty(shape, dtype=torch.float64)
+
+
+def pairs_of(p: Any, q: Any) -> tuple[torch.Size, Iterator[tuple[Any, Any]]] | None:
+    """Return the batch shape that p and q broadcast to, and the pairs of its elements; None unless all are on a line.
+
+    Raises:
+        ValueError: the batch shapes do not fit.
+    """
+    shapes = batch_shape(p), batch_shape(q)
+    try:
+        shape = torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        raise ValueError(f"the batch shapes of p and q do not fit: got {shapes[0]} and {shapes[1]}") from None
+    if 0 in shape:
+        return shape, iter(())
+    indices = list(np.ndindex(*shape))
+    if any(_view(element(law, shape, indices[0])) is None for law in (p, q)):
+        return None
+
+    def elements() -> Iterator[tuple[Any, Any]]:
+        for index in indices:
+            yield _view(element(p, shape, index)), _view(element(q, shape, index))
+
+    return shape, elements()
+
+
+def _view(law: Any) -> Line | Empirical | None:
+    if isinstance(law, Empirical):
+        return law if law.points.shape[1] == 1 else None
+    return line(law)
+
+
+def batch_shape(law: Any) -> tuple[int, ...]:
+    """Return the shape of a batch of laws; () for a single one."""
+    if isinstance(law, td.Distribution):
+        return tuple(law.batch_shape)
+    if not hasattr(law, "dist") or not hasattr(law, "args"):
+        return ()
+    shapes, loc, scale = line_arguments(law)
+    return np.broadcast_shapes(*(np.shape(part) for part in (*shapes, loc, scale)))
+
+
+def element(law: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> Any:
+    """Return the element at ``index`` of a law expanded to the batch ``shape``; gradients pass."""
+    if not shape:
+        return law
+    if isinstance(law, td.Distribution):
+        return _indexed(law.expand(shape), tuple(shape), index)
+    if batch_shape(law) == ():
+        return law
+    shapes, loc, scale = (
+        tuple(np.broadcast_to(part, shape)[index] for part in parts) if isinstance(parts, tuple) else parts
+        for parts in line_arguments(law)
+    )
+    return law.dist(*shapes, *(np.broadcast_to(part, shape)[index] for part in (loc, scale)))
+
+
+def _indexed(value: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[index] if tuple(value.shape[: len(shape)]) == shape else value
+    if isinstance(value, list):
+        return [_indexed(item, shape, index) for item in value]
+    if isinstance(value, type) or not type(value).__module__.startswith("torch.distributions"):
+        return value
+    clone = copy.copy(value)
+    for name, part in vars(value).items():
+        clone.__dict__[name] = _indexed(part, shape, index)
+    if isinstance(value, td.Distribution):
+        clone._batch_shape = value.batch_shape[len(shape) :]
+    return clone

@@ -1,0 +1,99 @@
+"""Every divergence by its name: the rows of the f-divergence table first, then the others."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from divergences._generator import ROWS, FDivergence
+
+ALIASES = {"chi2": "pearson_chi2"}
+_OTHERS: dict[str, Named] = {}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A divergence that is no f-divergence, with its parameters. Called on two laws it is their exact value.
+
+    ``is_symmetric``: D(P‖Q) = D(Q‖P). ``is_metric``: with its default parameters it obeys the triangle inequality.
+    ``upper_bound``: no pair exceeds it.
+
+    Example:
+        >>> import divergences as dv
+        >>> order_two = dv.get("renyi", alpha=2)
+        >>> order_two([1.0, 0.0], [0.5, 0.5]) == dv.renyi([1.0, 0.0], [0.5, 0.5], alpha=2)
+        True
+    """
+
+    name: str
+    function: Callable[..., Any]
+    is_symmetric: bool
+    is_metric: bool
+    upper_bound: float
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, p: Any, q: Any, **options: Any) -> Any:
+        """Return the exact D(P‖Q) of two known laws; the function of that name documents it."""
+        return self.function(p, q, **self.arguments, **options)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+
+
+def other(
+    is_symmetric: bool, is_metric: bool, upper_bound: float = float("inf")
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a public function of two laws its place among the names."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        name = function.__name__
+        _OTHERS[name] = Named(name, function, is_symmetric, is_metric, upper_bound)
+        return function
+
+    return register
+
+
+def get(name: str, **parameters: Any) -> Any:
+    """Return the divergence of that name: ``get("alpha", alpha=0.5)`` is ``Alpha(0.5)``.
+
+    The names of the f-divergences give an `FDivergence`, the others a `Named`.
+
+    Raises:
+        ValueError: no divergence has that name; the closest names come first.
+        TypeError: a required parameter is missing, or one is unknown.
+    """
+    key = ALIASES.get(name, name)
+    if key in ROWS:
+        return ROWS[key](**parameters)
+    if key in _OTHERS:
+        return _with(_OTHERS[key], parameters)
+    closest = difflib.get_close_matches(str(name), names(), n=len(names()), cutoff=0)
+    raise ValueError(f"unknown divergence {name!r}: choose from {', '.join(closest)}")
+
+
+def f_divergence_named(name: str, **parameters: Any) -> FDivergence:
+    """Return the f-divergence of that name; a TypeError for a name that is none."""
+    found = get(name, **parameters)
+    if not isinstance(found, FDivergence):
+        raise TypeError(f"{name!r} is not an f-divergence: choose from {', '.join(ROWS)}")
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that `get` knows: the f-divergences in the order of their table, then the others."""
+    return (*ROWS, *_OTHERS)
+
+
+def _with(divergence: Named, parameters: dict[str, Any]) -> Named:
+    known = list(inspect.signature(divergence.function).parameters.values())[2:]
+    options = {p.name for p in known if p.name not in ("cost", "method", "base")}
+    unknown = set(parameters) - options
+    if unknown:
+        raise TypeError(f"{divergence.name} has no parameter {sorted(unknown)[0]!r}: choose from {sorted(options)}")
+    for parameter in known:
+        if parameter.default is inspect.Parameter.empty and parameter.name not in parameters:
+            raise TypeError(f"{divergence.name}: missing a required argument: {parameter.name!r}")
+    return Named(**{**vars(divergence), "arguments": parameters})

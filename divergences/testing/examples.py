@@ -1,0 +1,114 @@
+"""Examples that laws of several kinds of argument share: two or three laws P, Q, R, often equal, near or apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal
+
+from divergences.testing.law import Example, Scope
+from divergences.testing.simplex import (
+    KINDS,
+    Array,
+    Codes,
+    bounds,
+    choices,
+    chosen,
+    probabilities,
+    related,
+    rows,
+    snapped,
+    weights,
+)
+from divergences.testing.strategies import COORDINATES, Strategy, gaussians, pairs
+
+SCALES = (1.0, 1.0, 1.0, 1e-3, 1e3)
+
+
+def two(scope: Scope) -> Strategy[Example]:
+    """P and Q as ``p`` and ``q``."""
+    if scope.on == "vectors":
+        return vectors(scope).map(lambda pq: {"p": pq[0], "q": pq[1]})
+    return _several(scope, "pq")
+
+
+def three(scope: Scope) -> Strategy[Example]:
+    """P, Q and R as ``p``, ``q`` and ``r``; among vectors R is at times between P and Q, or one of them."""
+    if scope.on != "vectors":
+        return _several(scope, "pqr")
+
+    def example(drawn: Any) -> Example:
+        codes, (kind, distance, place) = drawn
+        p, q = pair_of(codes, kind, distance, scope)
+        middle = (p + q) / 2
+        if place % 3 == 1 and ((middle == 0) | (middle >= scope.entries.least)).all():
+            return {"p": p, "q": middle, "r": q}
+        r = probabilities(weights(codes)[:, 3], scope.entries)
+        return {"p": p, "q": q, "r": snapped(snapped(r, p, scope.entries), q, scope.entries)}
+
+    return st.tuples(rows(4, scope.n), choices(3)).map(example)
+
+
+def pair_of(codes: Codes, kind: int, distance: int, scope: Scope) -> tuple[Array, Array]:
+    """Return the pair that three columns of codes, a kind and a distance of near pairs mean."""
+    return related(KINDS[kind % len(KINDS)], codes[:, :3], distance, scope.entries)
+
+
+def vectors(scope: Scope) -> Strategy[tuple[Array, Array]]:
+    """Return `pairs` of the scope's vectors."""
+    return pairs(scope.n, **scope.entries._asdict())
+
+
+def clouds(count: int, scope: Scope) -> Strategy[list[Array]]:
+    """Return several clouds of one dimension and scale; later ones at times repeat or contain the first."""
+
+    def of_dimension(d: int) -> Strategy[list[Array]]:
+        return st.tuples(choices(count), *[rows(d, scope.n)] * count).map(_clouds)
+
+    return st.integers(*bounds(scope.d)).flatmap(of_dimension)
+
+
+def _clouds(drawn: Any) -> list[Array]:
+    (scale, *relations), *points = drawn
+    first, *others = (chosen(COORDINATES, codes) * SCALES[scale % len(SCALES)] for codes in points)
+    found = [first]
+    for other, relation in zip(others, relations, strict=True):
+        if relation % 5 == 3:
+            other = first[::-1].copy()
+        elif relation % 5 == 4:
+            other[0] = first[0]
+        found.append(other)
+    return found
+
+
+def _several(scope: Scope, names: str) -> Strategy[Example]:
+    if scope.on == "point_clouds":
+        return clouds(len(names), scope).map(lambda found: dict(zip(names, found, strict=True)))
+
+    def normal_laws(d: int) -> Strategy[Example]:
+        law = gaussians(d)
+        return st.tuples(st.tuples(*[law] * len(names)), st.booleans()).map(
+            lambda drawn: {name: drawn[0][0 if drawn[1] and name == "q" else i] for i, name in enumerate(names)}
+        )
+
+    return st.integers(*bounds(scope.d)).flatmap(normal_laws)
+
+
+def total_variation(p: Array, q: Array) -> float:
+    """½ Σ|pᵢ − qᵢ|."""
+    return float(np.abs(p - q).sum() / 2)
+
+
+def apart(p: Any, q: Any) -> bool:
+    """Whether two laws differ so much that their divergence is a positive float64: vectors from 1e-6 on."""
+    if isinstance(p, MultivariateNormal):
+        return not (torch.equal(p.mean, q.mean) and torch.equal(p.covariance_matrix, q.covariance_matrix))
+    if p.ndim == 1:
+        return total_variation(p, q) >= 1e-6
+    both, index = np.unique(np.concatenate([p, q]), axis=0, return_inverse=True)
+    index = index.reshape(-1)
+    weights = [np.bincount(part, minlength=len(both)) / len(part) for part in (index[: len(p)], index[len(p) :])]
+    return total_variation(*weights) >= 1e-6
