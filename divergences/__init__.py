@@ -26,6 +26,7 @@ from divergences.f_divergence import (
     TotalVariation,
 )
 from divergences.laws import ConvergenceError, Empirical, PointMass
+from divergences.metrics import energy_distance, kolmogorov_smirnov, mmd, wasserstein
 from divergences.named import Named, get, names
 from divergences.results import Estimate
 from divergences.sampling import monte_carlo
@@ -33,16 +34,13 @@ from divergences.values import (
     alpha,
     bhattacharyya,
     chi2,
-    energy_distance,
     f_divergence,
     hellinger,
     hockey_stick,
     jeffreys,
     js,
     kl,
-    kolmogorov_smirnov,
     le_cam,
-    mmd,
     neyman_chi2,
     renyi,
     reverse_kl,
@@ -50,7 +48,6 @@ from divergences.values import (
     skew_kl,
     squared_hellinger,
     total_variation,
-    wasserstein,
 )
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -45,3 +46,19 @@ def keeps_kind(method: Callable[[Owner, Tensor], Tensor]) -> Callable[[Owner, An
 def with_infinity(mask: Tensor, value: Tensor) -> Tensor:
     """``value``, and inf where ``mask``; no gradient passes through the infinite entries."""
     return torch.where(mask, torch.full_like(value, float("inf")), value)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor], memo: dict[int, Any] | None = None) -> Any:
+    """Return a copy of a torch law with ``change`` made to every tensor in it, laws and transforms inside included."""
+    memo = {} if memo is None else memo
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list):
+        return [mapped(item, change, memo) for item in value]
+    if isinstance(value, type) or not type(value).__module__.startswith("torch.distributions"):
+        return value
+    if id(value) not in memo:  # a transform and its inverse refer to each other
+        clone = memo[id(value)] = copy.copy(value)
+        for name, part in vars(value).items():
+            clone.__dict__[name] = mapped(part, change, memo)
+    return memo[id(value)]

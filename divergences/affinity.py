@@ -27,7 +27,7 @@ def renyi_value(p: Any, q: Any, alpha: float, method: str = "auto") -> Tensor:
     if alpha == math.inf:
         return log_ess_sup(p, q, method)
     if alpha == 0:
-        return -log_mass(p, q, method)
+        return 0 - log_mass(p, q, method)  # 0 and not −0
     return log_affinity(p, q, alpha, method) / (alpha - 1)
 
 
@@ -78,7 +78,8 @@ def log_mass(p: Any, q: Any, method: str = "auto") -> Tensor:
     vectors = discrete.aligned(p, q)
     if vectors is not None:
         a, b = vectors
-        return torch.where(a > 0, b, 0.0).sum(-1).clamp(max=1).log()
+        inside, outside = (torch.where(where, b, 0.0).sum(-1) for where in (a > 0, a == 0))
+        return torch.where(outside < 0.5, torch.log1p(-outside), inside.log())
     return _of_pair("log_mass", p, q, method)
 
 

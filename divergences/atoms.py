@@ -46,10 +46,10 @@ class Atoms(NamedTuple):
         """The laws of X_i − Y_j, all independent, (..., n, m)."""
         gap = self.means.unsqueeze(-2) - other.means.unsqueeze(-3)
         if self.covariances is None and other.covariances is None:
-            parts = [(self.variances, -2), (other.variances, -3)]
-            return Difference(gap, sum(v.unsqueeze(axis) for v, axis in parts if v is not None), None)
-        parts = [(self, -3), (other, -4)]
-        S = sum(law.full().unsqueeze(axis) for law, axis in parts if not law.are_points)
+            found = [v.unsqueeze(axis) for v, axis in ((self.variances, -2), (other.variances, -3)) if v is not None]
+            return Difference(gap, torch.stack(torch.broadcast_tensors(*found)).sum(0) if found else 0 * gap, None)
+        matrices = [law.full().unsqueeze(axis) for law, axis in ((self, -3), (other, -4)) if not law.are_points]
+        S = matrices[0] if len(matrices) == 1 else matrices[0] + matrices[1]
         with torch.no_grad():
             V = torch.linalg.eigh(S).eigenvectors
         turned = V.mT @ S @ V

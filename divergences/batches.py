@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from divergences._arrays import mapped
 from divergences.laws import Empirical, line_arguments
 from divergences.line import Line, line
 
@@ -80,16 +80,10 @@ def element(law: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> Any:
     return law.dist(*shapes, *(np.broadcast_to(part, shape)[index] for part in (loc, scale)))
 
 
-def _indexed(value: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value[index] if tuple(value.shape[: len(shape)]) == shape else value
-    if isinstance(value, list):
-        return [_indexed(item, shape, index) for item in value]
-    if isinstance(value, type) or not type(value).__module__.startswith("torch.distributions"):
-        return value
-    clone = copy.copy(value)
-    for name, part in vars(value).items():
-        clone.__dict__[name] = _indexed(part, shape, index)
-    if isinstance(value, td.Distribution):
-        clone._batch_shape = value.batch_shape[len(shape) :]
-    return clone
+def _indexed(law: td.Distribution, shape: tuple[int, ...], index: tuple[int, ...]) -> td.Distribution:
+    memo: dict[int, Any] = {}
+    single = mapped(law, lambda part: part[index] if tuple(part.shape[: len(shape)]) == shape else part, memo)
+    for clone in memo.values():
+        if isinstance(clone, td.Distribution):
+            clone._batch_shape = clone.batch_shape[len(shape) :]
+    return single

@@ -1,41 +1,35 @@
 """Exact values between laws on the integers: sums over countable supports, with a proven bound on what is left out.
 
 With f̃(u) = f(u) − f'(1)(u − 1), D_f is the sum of the terms q f̃(p/q), which are ≥ 0, and of the masses of one law
-alone times f'(∞) − f'(1) and f(0) + f'(1). By convexity a term is at most the sum of two envelopes,
+alone times f'(∞) − f'(1) and f(0) + f'(1). Convexity puts each term under envelopes C·p^α q^{1−α}
+(`countable_growth`), whose tails have proven bounds (`countable_tails`). Each envelope has a window of integers
+outside which its bound is small (`countable_sums`); all integers of all windows are summed, and what is left out is at
+most the sum of the bounds. That is below 1e−14 of the value, or 1e−17; where it would take more than ``TERMS`` terms,
+below 1e−10 of the value or ConvergenceError, which says what was reached. Where no bound is known it is
+NotImplementedError. Whether a value is infinite is decided from the asymptotics of the tails, never from the sum.
 
-    p·(f'(∞) − f'(1)) + q·(f(0) + f'(1)),
-
-and where a limit is infinite its envelope is C·p^a q^{1−a}, times 1 + |log p/q| where a is 0 or 1: a is the growth of f
-(1 for KL, 2 for Pearson's χ², α) and C its largest quotient on a grid of log-ratios, on which convexity bounds it in
-between. Each envelope has a window of integers outside which its sum has a proven bound (`countable_tails`). Summed
-are all integers of all windows; what is left out is at most the sum of the bounds. It is below 1e−14 of the value, or
-below 1e−17; where that takes more than ``TERMS`` terms ConvergenceError says what was reached, and where a bound is not
-known, NotImplementedError. An infinite value is decided from the tails' asymptotics, not from the sum.
-
-Masses are computed in logarithms to about 1e−15·(1 + |log p|), and so are the terms. With gradients, the number of
-terms is fixed first.
+Masses are computed in logarithms to about 1e−15·(1 + |log p|), and so are the terms. With gradients, the integers are
+chosen first, and their sum is differentiated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from divergences._generator import FDivergence
-from divergences.countable_laws import Lattice, lattice
+from divergences.countable_families import lattice
+from divergences.countable_growth import limits, plans, powers
+from divergences.countable_laws import Lattice
+from divergences.countable_sums import ACCEPTED, BLOCK, GOAL, Plan, Windows, most, settled, start, summed
 from divergences.countable_tails import Envelope, Side, reach
 from divergences.laws import ConvergenceError
 
-TERMS = 20_000_000
-GOAL, ACCEPTED, ABSOLUTE = 1e-14, 1e-10, 1e-17  # relative, relative after TERMS terms, absolute
 INF = math.inf
-_GRADIENT_TERMS = 2_000_000  # their graph is kept
-_BLOCK = 1 << 18
 _P_ALONE, _Q_ALONE = Envelope(1.0, 0.0), Envelope(0.0, 1.0)
 
 
@@ -63,19 +57,14 @@ def f_value(d: FDivergence, a: Lattice, b: Lattice) -> Tensor:
         NotImplementedError: a tail, or the growth of f, is not known.
         ConvergenceError: the bound takes too many terms.
     """
-    growths = tuple(None if math.isfinite(end) else growth(e) for end, e in _ends(d))
-    only_p, only_q = d.slope_at_infinity - d._slope_at_one, d.f_at_zero + d._slope_at_one
+    only_p, only_q = limits(d)
     at_one = 0.0 if d._vanishes else float(d.f(1.0))
-    envelopes = [
-        *_envelope(growths[0], only_p, (1.0, 0.0)),
-        *_envelope(growths[1], only_q - at_one, (0.0, 1.0)),
-    ]
+    ways, (high, low) = plans(d), powers(d)
     infinite = torch.zeros_like(a.low + b.low, dtype=torch.bool)
     for factor, one, other in ((only_p, a, b), (only_q, b, a)):
         if factor == INF:
             infinite = infinite | (one.low < other.low) | (one.high > other.high)
-    infinite = infinite | _diverges(a, b, envelopes, infinite)
-    clamps = [(g.far, g.exponent - 1) if g else (INF, 0.0) for g in growths]
+    infinite = infinite | _diverges(a, b, ways[0].envelopes, infinite)
 
     def terms(k: Tensor) -> Tensor:
         log_p, log_q = a.log_mass(k), b.log_mass(k)
@@ -83,14 +72,21 @@ def f_value(d: FDivergence, a: Lattice, b: Lattice) -> Tensor:
         both = in_p & in_q
         safe_p, safe_q = torch.where(in_p, log_p, 0.0), torch.where(in_q, log_q, 0.0)
         log_u = torch.where(both, safe_p - safe_q, 0.0)
-        near = log_u.clamp(-clamps[1][0], clamps[0][0])  # beyond, f is its power to rounding, and overflows
-        beyond = clamps[0][1] * (log_u - near).clamp(min=0) + clamps[1][1] * (near - log_u).clamp(min=0)
+        near = log_u.clamp(-low.far, high.far)  # beyond, f is a power to rounding, and may overflow
+        beyond = high.rate * (log_u - near).clamp(min=0) + low.rate * (near - log_u).clamp(min=0)
         value = d.log_perspective(near, torch.zeros_like(near))[1] * (torch.maximum(safe_p, safe_q) + beyond).exp()
         value = torch.where(both, value - at_one * safe_q.exp() if at_one else value, 0.0)
         value = value + _alone(in_p & ~in_q, safe_p, only_p)
-        return value + _alone(in_q & ~in_p, safe_q, only_q - at_one)
+        return value + _alone(in_q & ~in_p, safe_q, only_q)
 
-    value = _settled(lambda parts: _summed(terms, parts), a, b, envelopes, infinite)
+    def total(parts: Windows, plan: Plan) -> Tensor:
+        value = summed(terms, parts)
+        for law, rest in ((a, plan.p_rest), (b, plan.q_rest)):
+            if rest:
+                value = value + rest * (1 - summed(_mass(law), parts)).clamp(min=0)
+        return value
+
+    value = settled(total, a, b, ways, infinite)
     if (a.is_rough or b.is_rough) and bool((value.isinf() & ~infinite.squeeze(-1)).any()):
         raise ConvergenceError(
             f"{d.name} may be infinite: masses of {a.name} or {b.name} are too small to be told from 0"
@@ -105,7 +101,7 @@ def log_affinity(a: Lattice, b: Lattice, alpha: float) -> Tensor:
     for escapes, one, other in ((alpha > 1, a, b), (alpha < 0, b, a)):
         if escapes:
             infinite = infinite | (one.low < other.low) | (one.high > other.high)
-    infinite = infinite | _diverges(a, b, [envelope], infinite)
+    infinite = infinite | _diverges(a, b, (envelope,), infinite)
 
     def terms(k: Tensor) -> Tensor:
         log_p, log_q = a.log_mass(k), b.log_mass(k)
@@ -122,19 +118,21 @@ def log_affinity(a: Lattice, b: Lattice, alpha: float) -> Tensor:
     with torch.no_grad():
         right = Side(a, b, 1)
         first, last = right.support(envelope)
-        start = _start(right, envelope, first)
-        peak = reach(lambda j: _step_bound(right, alpha, 1 - alpha, j, last) < 0, start, last)
+        begin = start(right, envelope, first)
+        peak = reach(lambda j: _step_bound(right, alpha, 1 - alpha, j, last) < 0, begin, last)
         level = right.log_mass(envelope, torch.where(first > last, 0.0, peak)).clamp(min=-1e300)
-        rough = total(Windows.of(a, b, [envelope], level - 20, infinite, _BLOCK)).unsqueeze(-1)
+        rough = total(Windows.of(a, b, (envelope,), level - 20, infinite, BLOCK)).unsqueeze(-1)
         rough = torch.where(infinite, 0.0, rough)
         goal = (rough + math.log(GOAL / 4)).clamp(min=-1e300)
-        parts = Windows.of(a, b, [envelope], goal, infinite, _most(a, b))
+        parts = Windows.of(a, b, (envelope,), goal, infinite, most(a, b))
         parts.check(rough + math.log(ACCEPTED))
     return torch.where(infinite.squeeze(-1), INF, total(parts))
 
 
 def log_mass(a: Lattice, b: Lattice) -> Tensor:
     """Log Q(p > 0), in [−∞, 0]."""
+    if a.right is not None and bool(((a.low <= b.low) & (a.high >= b.high)).all()):
+        return torch.zeros_like(a.low + b.low).squeeze(-1)
     inside = log_affinity(a, b, 0.0)
 
     def outside(k: Tensor) -> Tensor:
@@ -142,7 +140,7 @@ def log_mass(a: Lattice, b: Lattice) -> Tensor:
         return torch.where(log_q > -INF, torch.where(log_q > -INF, log_q, 0.0).exp(), 0.0)
 
     none = torch.zeros_like(a.low + b.low, dtype=torch.bool)
-    rest = _settled(lambda parts: _summed(outside, parts), a, b, [_Q_ALONE], none)
+    rest = settled(lambda parts, _: summed(outside, parts), a, b, [Plan((_Q_ALONE,))], none)
     return torch.where(rest < 0.5, torch.log1p(-rest.clamp(max=0.5)), inside.clamp(max=0))
 
 
@@ -152,7 +150,6 @@ def log_ess_sup(a: Lattice, b: Lattice) -> Tensor:
     ratio = Envelope(1.0, -1.0)
     parts: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        start = a.low
         for sign in (1, -1):
             side = Side(a, b, sign)
             last = a.high if sign > 0 else -a.low
@@ -165,7 +162,7 @@ def log_ess_sup(a: Lattice, b: Lattice) -> Tensor:
                 infinite = infinite | endless & (
                     (c < 0) | ((c == 0) & ((theta > 0) | ((theta == 0) & (kappa > 16 * 2.0**-52))))
                 )
-            first = _start(side, ratio, start) if sign > 0 else -parts[0][1]
+            first = start(side, ratio, a.low) if sign > 0 else -parts[0][1]
             step = lambda j, side=side, last=last: (_step_bound(side, 1.0, -1.0, j, last) <= 0) | (j >= last)  # noqa: E731
             end = reach(step, torch.where(infinite, 0.0, first), torch.where(infinite, 0.0, last))
             if not bool((step(end) | infinite).all()):
@@ -175,7 +172,7 @@ def log_ess_sup(a: Lattice, b: Lattice) -> Tensor:
             parts.append((end, end) if sign > 0 else (-end, parts[0][1]))
         low, high = parts[-1]
         windows = Windows.between(low, high, infinite)
-        if windows.terms > _most(a, b):
+        if windows.terms > most(a, b):
             raise ConvergenceError(f"the supremum of p/q lies among {windows.terms} integers, more than are searched")
     best = []
     for k, inside in windows.blocks():
@@ -189,102 +186,45 @@ def log_ess_sup(a: Lattice, b: Lattice) -> Tensor:
 
 def wasserstein(a: Lattice, b: Lattice, order: float = 1) -> Tensor:
     """W_p of two laws on the integers, p ≥ 1; inf where one has no p-th moment. Raises as `f_value` does."""
-    envelopes = [_P_ALONE._replace(moment=float(order)), _Q_ALONE._replace(moment=float(order))]
+    envelopes = tuple(e._replace(moment=float(order)) for e in (_P_ALONE, _Q_ALONE))
     infinite = _without_moment(a, b, envelopes)
 
-    def total(parts: Windows) -> Tensor:
+    def total(parts: Windows, _: Plan) -> Tensor:
         k, p, q, width = parts.points(a, b)
         if order == 1:
             return (_cdf_gap(p, q).abs() * width).sum(-1)
         value = _coupled(k, p, q, order) + _coupled(k.flip(-1), p.flip(-1), q.flip(-1), order)
         return torch.where(value > 0, torch.where(value > 0, value, 1.0) ** (1 / order), 0.0)
 
-    return _settled(total, a, b, envelopes, infinite, order)
+    return settled(total, a, b, [Plan(envelopes)], infinite, order)
 
 
 def squared_energy(a: Lattice, b: Lattice) -> Tensor:
     """2Σ(F − G)², the squared energy distance on the line; inf where one law has no mean."""
-    envelopes = [_P_ALONE._replace(moment=1.0, log_c=math.log(2)), _Q_ALONE._replace(moment=1.0, log_c=math.log(2))]
+    envelopes = tuple(e._replace(moment=1.0, log_c=math.log(2)) for e in (_P_ALONE, _Q_ALONE))
     infinite = _without_moment(a, b, envelopes)
 
-    def total(parts: Windows) -> Tensor:
-        _, p, q, width = parts.points(a, b)
+    def total(parts: Windows, _: Plan) -> Tensor:
+        _k, p, q, width = parts.points(a, b)
         return 2 * (_cdf_gap(p, q) ** 2 * width).sum(-1)
 
-    return _settled(total, a, b, envelopes, infinite)
+    return settled(total, a, b, [Plan(envelopes)], infinite)
 
 
 def largest_cdf_gap(a: Lattice, b: Lattice) -> Tensor:
     """Return the largest |F − G|, in [0, 1]."""
 
-    def total(parts: Windows) -> Tensor:
-        _, p, q, _ = parts.points(a, b)
+    def total(parts: Windows, _: Plan) -> Tensor:
+        _k, p, q, _width = parts.points(a, b)
         return _cdf_gap(p, q).abs().amax(-1)
 
     none = torch.zeros_like(a.low + b.low, dtype=torch.bool)
-    _diverges(a, b, [_P_ALONE, _Q_ALONE], none)  # refuses laws whose tails are not known
-    return _settled(total, a, b, [_P_ALONE, _Q_ALONE], none)
+    both = (_P_ALONE, _Q_ALONE)
+    _diverges(a, b, both, none)  # refuses laws whose tails are not known
+    return settled(total, a, b, [Plan(both)], none)
 
 
-class Growth(NamedTuple):
-    """f(u) ≤ C u^exponent (1 + log u)^logs for u ≥ 1; ``far`` is the log u beyond which f is that power to rounding."""
-
-    exponent: float
-    logs: bool
-    log_c: float
-    far: float
-    exact: bool
-
-
-@lru_cache(maxsize=256)
-def growth(d: FDivergence) -> Growth:
-    """Return how f grows where f'(∞) = ∞; for a row of the table the exponent is known, else it is read off f.
-
-    Raises:
-        NotImplementedError: f grows faster than any power.
-    """
-    known = _exponent(d)
-    far = 600.0
-    while True:
-        x = torch.linspace(0, far, 6001, dtype=torch.float64)
-        logs = d.log_perspective(x, torch.zeros_like(x))[1].log()  # of f̃(u)/u
-        if bool((logs[1:] < 700).all()) or far < 4:
-            break
-        far /= 2
-    slopes = (logs[3001:] - logs[3000:-1]) / (x[1] - x[0])
-    if far < 4 or not bool(slopes[-1] <= slopes[0] * 1.01 + 1e-3):
-        raise NotImplementedError(f"{d!r} grows faster than a power of the ratio: its tail has no bound here")
-    exponent, has_logs = known or (1 + max(float(slopes.max()), 0.0), True)
-    quotient = (logs[1:] + x[1:]) - exponent * x[:-1]  # f̃ at the end of a cell bounds it there
-    if has_logs:
-        quotient = quotient - torch.log1p(x[:-1])
-    return Growth(exponent, has_logs, float(quotient.max()), INF if exponent == 1 else far, known is not None)
-
-
-def _exponent(d: FDivergence) -> tuple[float, bool] | None:
-    if d.name in ("kl", "jeffreys", "skew_kl"):
-        return 1.0, True
-    if d.name == "pearson_chi2":
-        return 2.0, False
-    if d.name == "alpha":
-        order = float(d.arguments["alpha"])
-        return order, order == 1
-    return None
-
-
-def _ends(d: FDivergence) -> tuple[tuple[float, FDivergence], tuple[float, FDivergence]]:
-    return (d.slope_at_infinity, d), (d.f_at_zero, d.reversed())
-
-
-def _envelope(g: Growth | None, factor: float, alone: tuple[float, float]) -> list[Envelope]:
-    if g is None:
-        return [Envelope(*alone, log_c=math.log(factor))] if factor > 0 else []
-    a = g.exponent
-    alpha, beta = (a, 1 - a) if alone[0] else (1 - a, a)
-    return [Envelope(alpha, beta, g.log_c, g.logs, common=True, exact=g.exact)]
-
-
-def _diverges(a: Lattice, b: Lattice, envelopes: list[Envelope], known: Tensor) -> Tensor:
+def _diverges(a: Lattice, b: Lattice, envelopes: tuple[Envelope, ...], known: Tensor) -> Tensor:
     """Where a sum is infinite. Raises NotImplementedError where neither that nor the opposite is known."""
     result = torch.zeros_like(known)
     for envelope in envelopes:
@@ -297,10 +237,12 @@ def _diverges(a: Lattice, b: Lattice, envelopes: list[Envelope], known: Tensor) 
     return result
 
 
-def _without_moment(a: Lattice, b: Lattice, envelopes: list[Envelope]) -> Tensor:
+def _without_moment(a: Lattice, b: Lattice, envelopes: tuple[Envelope, ...]) -> Tensor:
     """Where a moment is missing and so the distance infinite; refused where the tails might cancel."""
     none = torch.zeros_like(a.low + b.low, dtype=torch.bool)
-    missing = [_diverges(a, b, [e], none) for e in envelopes]
+    if Side(a, b, 1).is_one_law():
+        return none
+    missing = [_diverges(a, b, (e,), none) for e in envelopes]
     both = missing[0] & missing[1]
     for sign in (1, -1):
         apart = Side(a, b, sign).asymptotics(1.0, -1.0) if bool(both.any()) else None
@@ -316,138 +258,19 @@ def _unknown(a: Lattice, b: Lattice) -> NotImplementedError:
     return NotImplementedError(f"the tail of {names} is not known well enough: no bound on the sum is proven")
 
 
-def _start(side: Side, envelope: Envelope, first: Tensor) -> Tensor:
-    """Return where a search outwards starts: the first integer, or where the steps hold if there is none."""
-    since = side.since(envelope)
-    return torch.where(first == -INF, 0.0 if since is None else since, first)
-
-
 def _step_bound(side: Side, alpha: float, beta: float, j: Tensor, last: Tensor) -> Tensor:
     step = side.largest_step(alpha, beta, j, last)
     return torch.where(j >= last, -INF, INF if step is None else step)
-
-
-class Windows(NamedTuple):
-    """Disjoint intervals [starts, ends] of integers, (batch, n) in order, and the log of a bound on all outside."""
-
-    starts: Tensor
-    ends: Tensor
-    log_bound: Tensor
-
-    @staticmethod
-    def of(a: Lattice, b: Lattice, envelopes: list[Envelope], log_goal: Any, skip: Tensor, most: int) -> Windows:
-        """Return windows outside which the envelopes' sums are below ``log_goal``, or that have ``most`` integers."""
-        right, left = Side(a, b, 1), Side(a, b, -1)
-        goal = log_goal - math.log(2 * max(len(envelopes), 1)) + torch.zeros_like(a.low + b.low)
-        most = max(most // goal.numel(), 1)
-        lows, highs, bounds = [], [], []
-        for e in envelopes:
-            first, last = (end + 0 * goal for end in right.support(e))
-            empty = (first > last) | skip
-            first, last = torch.where(empty, 0.0, first), torch.where(empty, 0.0, last)
-            high = reach(lambda j, e=e: right.log_bound(e, j) <= goal, _start(right, e, first), last)
-            low = -reach(lambda i, e=e: left.log_bound(e, i) <= goal, -high, -first)
-            high = torch.minimum(high, low + (most - 1))
-            bound = torch.logaddexp(right.log_bound(e, high), left.log_bound(e, -low))
-            lows.append(torch.where(empty, INF, low))
-            highs.append(torch.where(empty, -INF, high))
-            bounds.append(torch.where(empty, -INF, bound))
-        if not lows:
-            return Windows(goal[..., :0], goal[..., :0], torch.full_like(goal, -INF))
-        starts, order = torch.cat(lows, -1).sort(-1)
-        ends = torch.cat(highs, -1).gather(-1, order).cummax(-1).values
-        before = torch.cat([torch.full_like(ends[..., :1], -INF), ends[..., :-1]], -1)
-        return Windows(torch.maximum(starts, before + 1), ends, torch.cat(bounds, -1).logsumexp(-1, keepdim=True))
-
-    @staticmethod
-    def between(low: Tensor, high: Tensor, skip: Tensor) -> Windows:
-        """Return one window each, none where ``skip``."""
-        low, high = torch.broadcast_tensors(torch.where(skip, INF, low), torch.where(skip, -INF, high))
-        return Windows(low, high, torch.full_like(low, -INF))
-
-    @property
-    def lengths(self) -> Tensor:
-        """How many integers each has."""
-        return (self.ends - self.starts + 1).clamp(min=0)
-
-    @property
-    def terms(self) -> int:
-        """How many terms a sum over them has, the padding of the batch included."""
-        n = self.lengths
-        return int(n.reshape(-1, n.shape[-1]).amax(0).sum()) * (n.numel() // n.shape[-1]) if n.numel() else 0
-
-    def empty(self, value: float) -> Tensor:
-        """Return ``value`` for each element of the batch."""
-        return torch.full_like(self.log_bound[..., 0], value)
-
-    def check(self, log_allowed: Tensor) -> None:
-        """Raise ConvergenceError where the bound is larger than allowed."""
-        if bool((self.log_bound > log_allowed).any()):
-            worst = (self.log_bound - log_allowed).nan_to_num(nan=-INF).argmax()
-            bound, allowed = (
-                float(x.expand_as(self.log_bound).flatten()[worst]) for x in (self.log_bound, log_allowed)
-            )
-            raise ConvergenceError(
-                f"{self.terms} terms prove the rest of the sum to be at most exp({bound:.4g}), above exp({allowed:.4g})"
-            )
-
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the integers (batch, n) in blocks, and which belong to their window."""
-        lengths = self.lengths
-        starts, ends = torch.where(lengths > 0, self.starts, 0.0), torch.where(lengths > 0, self.ends, -1.0)
-        size = max(_BLOCK // max(lengths[..., :1].numel(), 1), 1)
-        for i in range(lengths.shape[-1]):
-            n = int(lengths[..., i].max())
-            for offset in range(0, n, size):
-                steps = torch.arange(offset, min(n, offset + size), dtype=torch.float64, device=lengths.device)
-                k = starts[..., i : i + 1] + steps
-                yield k, k <= ends[..., i : i + 1]
-
-    def points(self, a: Lattice, b: Lattice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``(k, p, q, width)``: all integers in order, both masses, and the distance to the next one."""
-        blocks = list(self.blocks())
-        inside = torch.cat([inside for _, inside in blocks], -1)
-        k = torch.where(inside, torch.cat([k for k, _ in blocks], -1), -INF).cummax(-1).values
-        k = torch.where(k == -INF, k.amax(-1, keepdim=True), k)
-        p, q = (torch.where(inside, law.log_mass(k), -INF).exp() for law in (a, b))
-        ahead = torch.where(inside, k, INF).flip(-1).cummin(-1).values.flip(-1)
-        following = torch.cat([ahead[..., 1:], torch.full_like(ahead[..., :1], INF)], -1)
-        width = torch.where(inside & following.isfinite(), following - k, 0.0)
-        return k, p, q, width
-
-
-def _settled(
-    total: Callable[[Windows], Tensor],
-    a: Lattice,
-    b: Lattice,
-    envelopes: list[Envelope],
-    infinite: Tensor,
-    order: float = 1,
-) -> Tensor:
-    """``total`` over windows with a tail below the tolerance; inf where told. Tails enter to the power 1/order."""
-    with torch.no_grad():
-        rough = total(Windows.of(a, b, envelopes, math.log(1e-8), infinite, _BLOCK)).unsqueeze(-1)
-        rough = rough.nan_to_num(posinf=1e300).clamp(max=1e300)
-        allowed = order * (rough * ACCEPTED).clamp(min=ABSOLUTE).log()
-        goal = order * torch.where(rough > 0, rough * GOAL / 4, ABSOLUTE / 4).log()
-        parts = Windows.of(a, b, envelopes, goal, infinite, _most(a, b))
-        parts.check(allowed)
-    return torch.where(infinite.squeeze(-1), INF, total(parts))
-
-
-def _most(a: Lattice, b: Lattice) -> int:
-    return _GRADIENT_TERMS if a.has_gradient or b.has_gradient else TERMS
-
-
-def _summed(terms: Callable[[Tensor], Tensor], parts: Windows) -> Tensor:
-    sums = [torch.where(inside, terms(k), 0.0).sum(-1) for k, inside in parts.blocks()]
-    return torch.stack(sums).sum(0) if sums else parts.empty(0.0)
 
 
 def _log_sum(terms: Tensor) -> Tensor:
     """Logsumexp whose gradient is 0 where there is nothing to sum."""
     nothing = (terms == -INF).all(-1)
     return torch.where(nothing, -INF, torch.where(nothing.unsqueeze(-1), 0.0, terms).logsumexp(-1))
+
+
+def _mass(law: Lattice) -> Callable[[Tensor], Tensor]:
+    return lambda k: law.log_mass(k).exp()
 
 
 def _alone(where: Tensor, log_mass: Tensor, factor: float) -> Tensor:

@@ -168,6 +168,14 @@ class Side:
         theta = torch.where(abs(steps.theta) <= _ROUNDING * size, 0.0, steps.theta) + zero
         return -sum((w for w, _ in steps.ups), zero), theta, sum((w * A for w, A in steps.ups), zero)
 
+    def is_one_law(self) -> bool:
+        """Whether both laws are known to be the same."""
+        apart = self.steps(1.0, -1.0)
+        origins = [law.low if law.since is None else law.since for law in (self.p, self.q)]
+        if apart is None or not all(_same(*ends) for ends in (origins, (self.p.high, self.q.high))):
+            return False
+        return all(_same(x, 0.0) for x in (apart.theta, *(w for w, _ in apart.ups + apart.downs)))
+
     def _bounds(self, law: Lattice) -> Bounds | None:
         return law.right if self.sign > 0 else law.left
 

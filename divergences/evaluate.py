@@ -14,7 +14,7 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from divergences import countable, discrete, families, gaussian, quadrature
+from divergences import countable, discrete, embeddings, families, gaussian, gaussian_transport, quadrature
 from divergences._arrays import as_given
 from divergences._generator import FDivergence
 from divergences.exact import closed_form, missing, type_name
@@ -23,7 +23,7 @@ from divergences.named import get
 
 METHODS = ("auto", "closed_form", "discrete", "quadrature")
 LOGARITHMIC = frozenset({"kl", "reverse_kl", "js", "jeffreys", "skew_js", "skew_kl", "gan", "bhattacharyya", "renyi"})
-REGISTERED = (families, gaussian)  # imported for the closed forms that they register
+REGISTERED = (families, gaussian, gaussian_transport, embeddings)  # imported for the closed forms that they register
 _POWERS = {"pearson_chi2": (2.0, 1.0), "neyman_chi2": (-1.0, 1.0), "squared_hellinger": (0.5, -2.0)}  # (α, c)
 
 
@@ -78,7 +78,7 @@ def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
     sums = countable.pair(p, q) if method in ("auto", "discrete") else None
     if method == "discrete" and sums is None:
         raise ValueError(f'method="discrete" needs countable supports: got {type_name(p)} and {type_name(q)}')
-    if isinstance(p, Empirical) or isinstance(q, Empirical):
+    if sums is None and (isinstance(p, Empirical) or isinstance(q, Empirical)):
         if not (discrete.has_density(p) or discrete.has_density(q)):
             raise _missing(d, p, q)
         return torch.tensor(d.upper_bound, dtype=torch.float64)  # mutually singular: points have no mass there

@@ -15,14 +15,14 @@ from typing import Any
 from torch import Tensor
 
 Form = Callable[..., Tensor | None]
-_FORMS: dict[tuple[str, type, type], Form] = {}
+_FORMS: dict[tuple[str, type, type], list[Form]] = {}
 
 
 def exact(divergence: str, p: type, q: type) -> Callable[[Form], Form]:
     """Register a closed form of ``divergence`` between laws of types ``p`` and ``q``."""
 
     def register(form: Form) -> Form:
-        _FORMS[divergence, p, q] = form
+        _FORMS.setdefault((divergence, p, q), []).append(form)
         return form
 
     return register
@@ -30,13 +30,13 @@ def exact(divergence: str, p: type, q: type) -> Callable[[Form], Form]:
 
 def closed_form(divergence: str, p: Any, q: Any, /, **parameters: Any) -> Tensor | None:
     """Return the registered closed form's value, the most specific pair of types first; None where none covers it."""
-    pairs = [
+    found = [
         (i + j, i, form)
         for i, a in enumerate(type(p).__mro__)
         for j, b in enumerate(type(q).__mro__)
-        if (form := _FORMS.get((divergence, a, b))) is not None
+        for form in _FORMS.get((divergence, a, b), ())
     ]
-    for _, _, form in sorted(pairs, key=lambda pair: pair[:2]):
+    for _, _, form in sorted(found, key=lambda row: row[:2]):
         value = form(p, q, **parameters)
         if value is not None:
             return value

@@ -27,6 +27,7 @@ from divergences.moments import GAUSSIANS, Moments, moments, pair, result_type
 
 __all__ = ["Moments", "kl", "log_affinity", "log_ess_sup", "log_mass", "mahalanobis", "moments", "pair"]
 
+_EPSILON = torch.finfo(torch.float64).eps
 _SQRT2 = math.sqrt(2)
 _NEAR = 0.25  # ‖F‖, F = MMᵀ − I, below which the affinity is written without its leading terms
 _WIDE = 1e4  # ‖F‖ above which MMᵀ loses the digits of its small eigenvalues, and M is factored instead
@@ -76,32 +77,25 @@ def _whitened(p: Moments, q: Moments) -> _Whitened:
         e, numerator, denominator = E, p.deviation, q.deviation
     else:
         L_p, L_q = p.factor, q.factor
-        columns = torch.cat(torch.broadcast_tensors(*_beside(L_p - L_q, shift)), -1)
-        columns = torch.linalg.solve_triangular(L_q, columns, upper=False)
-        d = shift.shape[-1]
-        E, delta = columns[..., :d], columns[..., d]
+        E = torch.linalg.solve_triangular(L_q, L_p - L_q, upper=False)
+        delta = torch.linalg.solve_triangular(L_q, shift.unsqueeze(-1), upper=False).squeeze(-1)
         e, numerator, denominator = (M.diagonal(dim1=-2, dim2=-1) for M in (E, L_p, L_q))
-    near = e.abs() < 0.5
-    log_m = torch.where(near, torch.log1p(torch.where(near, e, 0.0)), (numerator / denominator).log())
-    return _Whitened(E, delta, log_m, log1p_gap(e, log_m))
+    gap, log_m = gap_and_log(e, numerator / denominator)
+    return _Whitened(E, delta, log_m, gap)
 
 
-def _beside(A: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A (..., d, d) and x (..., d) with the same leading axes, x as a column."""
-    batch = torch.broadcast_shapes(A.shape[:-2], x.shape[:-1])
-    return A.expand(*batch, *A.shape[-2:]), x.expand(*batch, x.shape[-1]).unsqueeze(-1)
-
-
-def log1p_gap(x: Tensor, log1p: Tensor) -> Tensor:
-    """X − log(1 + x) ≥ 0, given the logarithm for where x is not small; there by log(1 + x) = 2 artanh(x/(2 + x))."""
-    near = x.abs() < 0.1
+def gap_and_log(x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """X − log u ≥ 0 and log u, u = 1 + x > 0, with all their digits; for small x by log u = 2 artanh(x/(2 + x))."""
+    near = x.abs() < 0.05
     y = torch.where(near, x, 0.0)
     r = y / (2 + y)
-    r2 = r**2
-    series = torch.zeros_like(r)
-    for k in (15, 13, 11, 9, 7, 5, 3):
-        series = 1 / k + r2 * series
-    return torch.where(near, y * r - 2 * r * r2 * series, x - log1p)
+    r2 = r * r
+    series = r2 / 11 + 1 / 9
+    for k in (7, 5, 3):
+        series = r2 * series + 1 / k
+    small = r * (y - 2 * r2 * series)
+    log = torch.where(near, y - small, u.log())
+    return torch.where(near, small, x - log), log
 
 
 @gaussians("kl")
@@ -132,9 +126,9 @@ def _diagonal_affinity(w: _Whitened, a: float, b: float) -> Tensor:
     f = w.E * (2 + w.E)  # m² − 1
     finite = b * f > -1
     f = torch.where(finite, f, 0.0)
-    log_s = torch.log1p(b * f)
+    gap, log_s = gap_and_log(b * f, 1 + b * f)
     near = f.abs() * max(1, abs(b)) < _NEAR
-    close = log1p_gap(b * f, log_s) - b * (2 * w.gap + w.E**2)
+    close = gap - b * (2 * w.gap + w.E**2)
     value = (torch.where(near, close, 2 * b * w.log_m - log_s) - a * b * w.delta**2 / (1 + b * f)).sum(-1) / 2
     return with_infinity(~finite.all(-1), value)
 
@@ -166,10 +160,14 @@ def _trace_gap(X: Tensor, C: Tensor, I: Tensor) -> Tensor:  # noqa: E741
     """Tr X − log|I + X| for small X, CCᵀ = I + X, where rounding in C counts to second order alone.
 
     For any triangular T, log|I + X| ≤ tr(Tᵀ(I + X)T) − d − 2 log|T|, with equality at T = C⁻ᵀ; written in H = T − I.
+    A Newton step on Tᵀ(I + X)T = I gives H the relative precision of X.
     """
     H = torch.linalg.solve_triangular(C, I - C, upper=False).mT
+    rest = H + H.mT + H.mT @ H + X + X @ H + H.mT @ X + H.mT @ X @ H
+    step = rest.triu(1) + torch.diag_embed(rest.diagonal(dim1=-2, dim2=-1) / 2)
+    H = H - step - H @ step
     h = H.diagonal(dim1=-2, dim2=-1)
-    gap = log1p_gap(h, torch.log1p(h)).sum(-1)
+    gap = gap_and_log(h, 1 + h)[0].sum(-1)
     return -2 * gap - (H**2).sum((-2, -1)) - (X * (2 * H + H @ H.mT)).sum((-2, -1))
 
 
@@ -193,14 +191,14 @@ def log_ess_sup(p: Moments, q: Moments) -> Tensor:
     f = turned.diagonal(dim1=-2, dim2=-1)
     rounding = _rounding(p, q, w)
     equal = (f.abs() <= rounding) & (c.abs() <= rounding * (1 + c.abs().amax(-1, keepdim=True)))
-    finite = ((f < 0) | equal).all(-1)
-    u = torch.where((f < 0) & ~equal, c / torch.where(f < 0, -f, 1.0), 0.0)  # −F⁻¹δ
-    value = (u * c).sum(-1) / 2 - w.log_m.sum(-1)
+    less = (f < -4 * f.shape[-1] * _EPSILON) & ~equal
+    u = torch.where(less, c / torch.where(less, -f, 1.0), 0.0)  # −F⁻¹δ
+    value = (u * c + torch.log1p(torch.where(equal, f, 0.0))).sum(-1) / 2 - w.log_m.sum(-1)
     if turned.requires_grad:
         O = turned - torch.diag_embed(f)  # noqa: E741
         Ou = ((O - O.detach()) @ u.unsqueeze(-1)).squeeze(-1)
-        value = value + (u * Ou + Ou**2 / torch.where((f < 0) & ~equal, -f, math.inf)).sum(-1) / 2
-    return with_infinity(~finite, value)
+        value = value + (u * Ou + Ou**2 / torch.where(less, -f, math.inf)).sum(-1) / 2
+    return with_infinity(~(less | equal).all(-1), value)
 
 
 def _rounding(p: Moments, q: Moments, w: _Whitened) -> Tensor:
@@ -208,7 +206,7 @@ def _rounding(p: Moments, q: Moments, w: _Whitened) -> Tensor:
     d = w.delta.shape[-1]
     inverse = torch.linalg.solve_triangular(q.factor, torch.eye(d, dtype=w.E.dtype, device=w.E.device), upper=False)
     size = (inverse.abs() @ (p.factor.abs() + q.factor.abs())).amax((-2, -1)) * (1 + w.E.abs().amax((-2, -1)))
-    return 4 * d * torch.finfo(torch.float64).eps * size.unsqueeze(-1)
+    return 4 * d * _EPSILON * size.unsqueeze(-1)
 
 
 @gaussians("log_mass")

@@ -30,31 +30,74 @@ class Probabilities(NamedTuple):
 class Empirical:
     """The law Σᵢ wᵢ δ(xᵢ) of points (n, d), or (n,) for d = 1, and weights (n,), 1/n each by default.
 
+    Args:
+        points: (n, d) or (n,).
+        weights: (n,), non-negative, summing to 1.
+        normalize: divide the weights by their sum, which may then be any positive number.
+        nan_policy: "raise", or "omit" to leave out rows with NaN; ``omitted`` then says how many, and the weights of
+            the others are divided by their sum.
+
     Raises:
-        ValueError: no points, non-finite points, or weights that are negative, not (n,), or do not sum to 1.
+        ValueError: no points, NaN or infinite points, or weights that are negative, not (n,), or do not sum to 1.
 
     Example:
         >>> Empirical([[0.0], [1.0]], weights=[0.25, 0.75])
         Empirical(n=2, d=1)
+        >>> Empirical([0.0, float("nan"), 1.0], nan_policy="omit")
+        Empirical(n=2, d=1, omitted=1)
     """
 
-    def __init__(self, points: Any, weights: Any = None) -> None:
-        x = tensor(points)
+    def __init__(self, points: Any, weights: Any = None, normalize: bool = False, nan_policy: str = "raise") -> None:
+        if nan_policy not in ("raise", "omit"):
+            raise ValueError(f'nan_policy must be "raise" or "omit": got {nan_policy!r}')
+        x = _numbers(points, "points")
         x = x.unsqueeze(-1) if x.ndim == 1 else x
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"points must be (n, d) or (n,) with n and d at least 1: got shape {tuple(x.shape)}")
-        if not bool(x.isfinite().all()):
-            row = int((~x.isfinite()).any(-1).nonzero()[0])
-            raise ValueError(f"points must be finite: got {int((~x.isfinite()).sum())} entries, first in row {row}")
         n = len(x)
-        w = torch.full((n,), 1 / n, dtype=torch.float64, device=x.device) if weights is None else tensor(weights)
+        w = torch.full((n,), 1 / n, dtype=torch.float64, device=x.device)
+        w = w if weights is None else _numbers(weights, "weights")
         if w.shape != (n,):
             raise ValueError(f"weights must be one for each of the {n} points: got shape {tuple(w.shape)}")
+        missing = x.detach().isnan().any(-1)
+        self.omitted = int(missing.sum())
+        if self.omitted and nan_policy == "omit":
+            x, w = x[~missing], w[~missing]
+            if not len(x):
+                raise ValueError(f"points must not all be NaN: got {n} of {n} rows with NaN")
+        _check_finite(x)
+        if normalize or self.omitted:
+            w = _normalized(w)
         self.points, self.weights = x, checked_probabilities(w, "weights")
         self.is_torch = isinstance(points, Tensor) or isinstance(weights, Tensor)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(n={len(self.points)}, d={self.points.shape[1]})"
+        omitted = f", omitted={self.omitted}" if self.omitted else ""
+        return f"{type(self).__name__}(n={len(self.points)}, d={self.points.shape[1]}{omitted})"
+
+
+def _numbers(values: Any, name: str) -> Tensor:
+    try:
+        return tensor(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers: {error}") from None
+
+
+def _check_finite(points: Tensor) -> None:
+    for what, wrong in (("NaN", points.detach().isnan()), ("infinite", points.detach().isinf())):
+        if bool(wrong.any()):
+            row = int(wrong.any(-1).nonzero()[0])
+            raise ValueError(f"points must be finite: got {int(wrong.sum())} {what} entries, first in row {row}")
+
+
+def _normalized(weights: Tensor) -> Tensor:
+    w = weights.detach()
+    total = float(w.sum())
+    if not bool((w >= 0).all()) or not 0 < total < float("inf"):
+        raise ValueError(
+            f"weights must be non-negative with a positive, finite sum: got {float(w.min()):.6g} and sum {total:.6g}"
+        )
+    return weights / weights.sum()
 
 
 class PointMass(Empirical):
@@ -99,11 +142,7 @@ def as_law(value: Any, name: str) -> Any:
             f"{name} must be probabilities, a torch or frozen scipy distribution, Empirical or PointMass: "
             f"got {type(value).__name__}"
         )
-    try:
-        values = tensor(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must hold numbers: {error}") from None
-    return Probabilities(checked_probabilities(values, name))
+    return Probabilities(checked_probabilities(_numbers(value, name), name))
 
 
 def scipy_name(value: Any) -> str | None:
@@ -166,7 +205,7 @@ def _translated(name: str, value: Any) -> Any:
         return td.VonMises(_number(loc), given[0])
     if name == "bernoulli" and not np.any(loc):
         return td.Bernoulli(given[0])
-    if name == "binom" and not np.any(loc):
+    if name == "binom" and not np.any(loc) and np.ndim(shapes[0]) == 0:
         return td.Binomial(int(given[0]), given[1])
     return value
 

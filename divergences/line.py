@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import torch.distributions as td
 from scipy import stats
 from scipy.special import i0e, logsumexp
 
+from divergences._arrays import mapped
 from divergences.laws import line_arguments
 
 Array = np.ndarray
@@ -38,11 +38,11 @@ class Line:
 
     def at(self, anchor: Array, offset: Array) -> Array:
         """Return the log-density at anchor + offset, from ``from_low(offset)`` or ``from_high(-offset)`` at an end."""
-        value = self.logpdf(anchor + offset)
+        beyond = (anchor == self.support[0]) & (offset < 0) | (anchor == self.support[1]) & (offset > 0)
+        value = np.where(beyond, -math.inf, self.logpdf(anchor + offset))
         ends = (self.from_low, self.support[0], offset), (self.from_high, self.support[1], -offset)
         for from_end, end, distance in ends:
             if from_end is not None and (near := (anchor == end) & (distance > 0)).any():
-                value = np.asarray(value)
                 value[near] = from_end(distance[near])
         return value
 
@@ -143,6 +143,7 @@ _SCIPY: dict[type, Callable[[Any], Any]] = {
     td.HalfNormal: lambda l: stats.halfnorm(0, _n(l.scale)),
     td.HalfCauchy: lambda l: stats.halfcauchy(0, _n(l.scale)),
     td.Weibull: lambda l: stats.weibull_min(_n(l.concentration), 0, _n(l.scale)),
+    td.InverseGamma: lambda l: stats.invgamma(_n(l.concentration), 0, _n(l.rate)),
     td.Pareto: lambda l: stats.pareto(_n(l.alpha), 0, _n(l.scale)),
 }
 
@@ -286,18 +287,9 @@ def _log_prob(law: td.Distribution, low: float, high: float) -> Callable[[Array]
     return logpdf
 
 
-def _doubled(value: Any) -> Any:
+def _doubled(law: td.Distribution) -> td.Distribution:
     """Return a copy of a torch law with its parameters in float64: in float32 its density integrates to 1 ± 1e-7."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().double() if value.is_floating_point() else value
-    if isinstance(value, list):
-        return [_doubled(item) for item in value]
-    if isinstance(value, type) or not type(value).__module__.startswith("torch.distributions"):
-        return value
-    clone = copy.copy(value)
-    for name, part in vars(value).items():
-        clone.__dict__[name] = _doubled(part)
-    return clone
+    return mapped(law, lambda part: part.detach().double() if part.is_floating_point() else part)
 
 
 def _inside(low: float, high: float) -> float:

@@ -30,7 +30,8 @@ _NEGLIGIBLE = 100.0  # below the peak, in nats
 _GRADES = (*range(2, 64, 2), 64.0, 128.0, 256.0, 512.0)
 _FLAT = -1e-3  # the slope in log-distance above which a tail does not fall
 _PLAIN, _TAIL, _END = 0, 1, 2
-_FAR, _ROUNDED = 320.0, 36.0  # how far a tail, and an end whose neighbourhood rounding blurs, can be followed
+# How far a tail can be followed, an end whose neighbourhood rounding blurs, and quantile functions towards 0.
+_FAR, _ROUNDED, _QUANTILES = 320.0, 36.0, 230.0
 
 
 class Charts(NamedTuple):
@@ -165,8 +166,8 @@ def integrate(f: Integrand, charts: Charts) -> Integral | None:
 
 
 def towards_zero(length: float) -> Charts:
-    """Return the chart of (0, length] in log-distance from 0."""
-    row = (_END, 0.0, length, 0.0, _resolved(length))
+    """Return the chart of (0, length] in log-distance from 0, as far as quantiles can be trusted."""
+    row = (_END, 0.0, length, 0.0, _QUANTILES)
     return Charts(*(np.asarray([part]) for part in row))
 
 

@@ -88,8 +88,7 @@ def log_ess_sup(p: Line, q: Line) -> Tensor:
     def log_ratio(anchor: Array, offset: Array) -> Array:
         log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
         ratio = np.where(log_p > -math.inf, log_p - np.where(log_p > -math.inf, log_q, 0.0), -math.inf)
-        error = _error(log_p, log_q)
-        return np.where((error > 1e-2) & (np.abs(ratio) < 1e3 * error), math.nan, ratio)
+        return np.where(_error(log_p, log_q) > 1e-10 * np.maximum(1, np.abs(ratio)), math.nan, ratio)
 
     pieces = Pieces(p, q)
     if _mass_alone(pieces, p, q) > 1e-12:

@@ -11,7 +11,7 @@ Bound = Literal["lower", "upper", "unbiased", "consistent", "exact"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate of D(P‖Q) from n points of P and m points of Q.
+    """An estimate of D(P‖Q) from n points of P (data) and m points of Q (model).
 
     ``interval`` is ``(low, high)`` at the stated ``confidence``, or None where it is refused; the reason then stands in
     ``notes``. ``bound`` says what the value is: "lower" or "upper" (in expectation, a bound on D), "unbiased",
@@ -19,7 +19,7 @@ class Estimate:
 
     Example:
         >>> Estimate(0.5, 0.1, (0.3, 0.7), "consistent", "kl", "NearestNeighbor(k=5)", 100, 100)
-        kl = 0.5 ± 0.1, 95% interval [0.3, 0.7] (consistent, NearestNeighbor(k=5), n=100, m=100)
+        kl(P‖Q) = 0.5 ± 0.1, 95% interval [0.3, 0.7] (consistent, NearestNeighbor(k=5), n=100, m=100)
     """
 
     value: float
@@ -50,7 +50,7 @@ class Estimate:
             interval = f"{100 * self.confidence:g}% interval [{low:.4g}, {high:.4g}]"
         notes = "".join(f"\n  note: {note}" for note in self.notes)
         about = f"({self.bound}, {self.estimator}, n={self.n}, m={self.m})"
-        return f"{self.divergence} = {self.value:.6g}{spread}, {interval} {about}{notes}"
+        return f"{self.divergence}(P‖Q) = {self.value:.6g}{spread}, {interval} {about}{notes}"
 
 
 def _plain(value: Any) -> Any:

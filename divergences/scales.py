@@ -112,7 +112,7 @@ def _trapezoid(scale: Scale, Z: Difference) -> tuple[Tensor, Tensor]:
     w, s = scale.step * scale.log_density(tau).exp(), tau.exp()
     if scale.tail is not None:
         q = math.exp(-scale.tail * scale.step)
-        w, s = torch.cat([w[:1] * s[:1].exp() * q / (1 - q), w]), torch.cat([s.new_zeros(1), s])
+        w, s = torch.cat([w[:1] * q / (1 - q), w]), torch.cat([s.new_zeros(1), s])
     return w.to(Z.c.device), s.to(Z.c.device)
 
 
@@ -130,8 +130,8 @@ def mean_distance(order: float, Z: Difference) -> Tensor:
     tau = low + _STEP * torch.arange(math.ceil((high - low) / _STEP) + 1, dtype=torch.float64, device=Z.c.device)
     front = _STEP * half / math.gamma(1 - half)
     w, t = front * (-half * tau).exp(), tau.exp() / unit
-    total = front * _beyond(float(tau[-1]), half)  # where the transform is 0
-    total = total + front * _beyond(-float(tau[0]), 1 - half) * squares / unit  # where it is 1 − t E‖Z‖²
+    total = front * _beyond(-float(tau[0]), 1 - half) * squares / unit  # where the transform is 1 − t E‖Z‖²
+    total = total + front * _beyond(float(tau[-1]), half)  # where it is 0
     portion = max(1, _ELEMENTS // Z.c.numel())
     for some_w, some_t in zip(w.split(portion), t.split(portion), strict=True):
         gap = -torch.expm1(Z.log_transform(_spread(some_t, squares.ndim)))

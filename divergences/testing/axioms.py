@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from divergences.testing.examples import apart, three, two
-from divergences.testing.law import Claim, at_most, equal, law, positive
+from divergences.testing.law import Claim, at_least, at_most, equal, law, positive
 from divergences.testing.subject import Subject
 
 ANY = ("vectors", "point_clouds", "gaussians")
@@ -29,7 +29,7 @@ def identity(D: Subject, p: Any, q: Any) -> Iterator[Claim]:
 @law("D(P, Q) ≥ 0", "every divergence and metric", on=ANY, examples=two, groups=("divergence", "metric"))
 def non_negativity(D: Subject, p: Any, q: Any) -> Iterator[Claim]:
     """Check D ≥ 0."""
-    yield at_most("0", 0.0, "D(p, q)", D(p, q))
+    yield at_least("D(p, q)", D(p, q), "0", 0.0)
 
 
 @law("D(P, P) = 0", "what vanishes at equality but may vanish elsewhere", on=ANY, examples=two)

@@ -47,7 +47,8 @@ def check_divergence(
     the first that fails is raised, with the names of the others.
 
     = and ≤ hold within atol + rtol·size, which is what double precision leaves of a sum over a few outcomes; inf ≤ inf
-    holds. D > 0 is strict. A rooted value needs a larger ``atol``: see `check_metric`.
+    holds. D > 0 is strict. A rooted value needs a larger ``atol``: see `check_metric`; a float32 result has 16 of its
+    own ε for rtol.
 
     Args:
         fn: D, called as ``fn(p, q)`` unless the law says otherwise, or the name of a row of the table.
@@ -76,7 +77,7 @@ def check_divergence(
         >>> def squared_distance(p, q):
         ...     return np.sum((p - q) ** 2)
         >>> testing.check_divergence(squared_distance, ["identity", "joint_convexity"])
-        >>> testing.check_divergence(squared_distance)
+        >>> testing.check_divergence(squared_distance, ["data_processing"])
         Traceback (most recent call last):
         divergences.testing.law.LawViolation: data_processing: D(PK, QK) ≤ D(P, Q) for every Markov kernel K
         ...
@@ -233,9 +234,9 @@ def choose(group: str, names: str | Iterable[str], kinds: tuple[str, ...], given
     """Return the kind of argument and the laws that were asked for. Raises ValueError or TypeError."""
     if names == "all":
         on = kinds[0]
-        return on, Laws(
-            law for law in laws() if on in law.on and (group in law.groups or set(given) & set(law.companions))
-        )
+        on_it = [law for law in laws() if on in law.on]
+        everything = Laws(law for law in on_it if group in law.groups or set(given) & set(law.companions))
+        return on, _with_companions(everything, given)
     wanted = (names,) if isinstance(names, str) else tuple(names)
     if not wanted:
         raise ValueError("laws must be 'all' or at least one name: got none")
@@ -247,12 +248,16 @@ def choose(group: str, names: str | Iterable[str], kinds: tuple[str, ...], given
     for on in kinds:
         found = Laws(law for name in wanted for law in known if law.name == name and on in law.on)
         if len(found) == len(wanted):
-            unused = set(given) - {name for law in found for name in law.companions}
-            if unused:
-                raise TypeError(f"{min(unused)}= is of no use to {', '.join(wanted)}")
-            return on, found
+            return on, _with_companions(found, given)
     about = "; ".join(f"{law.name} is about {' or '.join(law.on)}" for law in known if law.name in wanted)
     raise ValueError(f"these laws are about different arguments, check them in separate calls: {about}")
+
+
+def _with_companions(found: Laws, given: dict[str, Any]) -> Laws:
+    unused = set(given) - {name for law in found for name in law.companions}
+    if unused:
+        raise TypeError(f"{min(unused)}= is of no use to {', '.join(found.names)}")
+    return found
 
 
 def fits(law: Law, fn: Any, given: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context, given, seed, settings
 from hypothesis.errors import Flaky
 
-from divergences.testing.law import Claim, Example, Law, LawViolation, Scope
+from divergences.testing.law import TOLERANT, Claim, Example, Law, LawViolation, Scope
 from divergences.testing.subject import Broken, Subject, literal
 
 _ours: contextvars.ContextVar[bool] = contextvars.ContextVar("divergences_testing", default=False)
@@ -19,9 +19,11 @@ _ours: contextvars.ContextVar[bool] = contextvars.ContextVar("divergences_testin
 class Tried(Exception):
     """An example on which the law fails: what it is and why."""
 
-    def __init__(self, example: Example, claim: Claim | None, broken: Broken | None) -> None:
+    def __init__(
+        self, example: Example, claim: Claim | None, broken: Broken | None, tolerance: tuple[float, float]
+    ) -> None:
         super().__init__()
-        self.example, self.claim, self.broken = example, claim, broken
+        self.example, self.claim, self.broken, self.tolerance = example, claim, broken, tolerance
 
 
 def falsify(
@@ -74,11 +76,11 @@ def _falsify(
     try:
         attempt()
     except Tried:
-        return violation(law, last[0], tolerance)
+        return violation(law, last[0])
     except Flaky:
         if not last:
             raise
-        return violation(law, last[0], tolerance, "the same example passed when tried again: the function is random")
+        return violation(law, last[0], "the same example passed when tried again: the function is random")
     finally:
         _ours.reset(token)
     return None
@@ -88,16 +90,18 @@ def failure(
     law: Law, function: Any, example: Example, companions: dict[str, Any], tolerance: tuple[float, float]
 ) -> Tried | None:
     """Return what is wrong with one example, or None."""
+    subject = Subject(function, example=example)
     try:
-        for claim in law.check(Subject(function, example=example), **example, **companions):
-            if not claim.holds(*tolerance):
-                return Tried(example, claim, None)
+        for claim in law.check(subject, **example, **companions):
+            sharp = max(tolerance[0], 16 * subject.eps), tolerance[1]
+            if not claim.holds(*sharp):
+                return Tried(example, claim, None, sharp)
     except Broken as broken:
-        return Tried(example, None, broken)
+        return Tried(example, None, broken, tolerance)
     return None
 
 
-def violation(law: Law, tried: Tried, tolerance: tuple[float, float], note: str = "") -> LawViolation:
+def violation(law: Law, tried: Tried, note: str = "") -> LawViolation:
     """Return the error that tells how the law failed."""
     lines = [f"{name} = {literal(value)}" for name, value in tried.example.items()]
     claim = tried.claim
@@ -110,7 +114,7 @@ def violation(law: Law, tried: Tried, tolerance: tuple[float, float], note: str 
         if claim.relation == "is":
             lines.append(f"right: {claim.right_label}")
         else:
-            room = f", tolerance {claim.tolerance(*tolerance):.1e}" if claim.relation != ">" else ""
+            room = f", tolerance {claim.tolerance(*tried.tolerance):.1e}" if claim.relation in TOLERANT else ""
             lines.append(f"right: {_side(claim.right_label, right)}; left {claim.relation} right is needed{room}")
     error = LawViolation(law, tried.example, [*lines, *([note] if note else [])], left, right)
     error.__cause__ = tried.broken.__cause__ if tried.broken else None
@@ -119,7 +123,7 @@ def violation(law: Law, tried: Tried, tolerance: tuple[float, float], note: str 
 
 def _side(label: str, value: Any) -> str:
     shown = f"{value:.9g}" if isinstance(value, float) else repr(value)
-    return label if label == shown else f"{label} = {shown}"
+    return label if label in (shown, f"math.{shown}") else f"{label} = {shown}"
 
 
 def _in_a_thread(call: Callable[[], Any]) -> Any:

@@ -17,6 +17,7 @@ from divergences.testing.simplex import (
     bounds,
     choices,
     chosen,
+    coded,
     probabilities,
     related,
     rows,
@@ -49,7 +50,7 @@ def three(scope: Scope) -> Strategy[Example]:
         r = probabilities(weights(codes)[:, 3], scope.entries)
         return {"p": p, "q": q, "r": snapped(snapped(r, p, scope.entries), q, scope.entries)}
 
-    return st.tuples(rows(4, scope.n), choices(3)).map(example)
+    return coded(rows(4, scope.n), 3).map(example)
 
 
 def pair_of(codes: Codes, kind: int, distance: int, scope: Scope) -> tuple[Array, Array]:
@@ -63,25 +64,25 @@ def vectors(scope: Scope) -> Strategy[tuple[Array, Array]]:
 
 
 def clouds(count: int, scope: Scope) -> Strategy[list[Array]]:
-    """Return several clouds of one dimension and scale; later ones at times repeat or contain the first."""
+    """Return clouds of one dimension and scale; later ones at times repeat or move the first, or share a point."""
+    low, high = bounds(scope.d)
 
-    def of_dimension(d: int) -> Strategy[list[Array]]:
-        return st.tuples(choices(count), *[rows(d, scope.n)] * count).map(_clouds)
+    def example(drawn: Any) -> list[Array]:
+        (size, scale, *relations), *points = drawn
+        d, unit = low + size % (high - low + 1), SCALES[scale % len(SCALES)]
+        first, *others = (chosen(COORDINATES, codes[:, :d]) * unit for codes in points)
+        found = [first]
+        for other, relation in zip(others, relations, strict=True):
+            if relation % 6 == 3:
+                other = first[::-1].copy()
+            elif relation % 6 == 4:
+                other = first + unit
+            elif relation % 6 == 5:
+                other[0] = first[0]
+            found.append(other)
+        return found
 
-    return st.integers(*bounds(scope.d)).flatmap(of_dimension)
-
-
-def _clouds(drawn: Any) -> list[Array]:
-    (scale, *relations), *points = drawn
-    first, *others = (chosen(COORDINATES, codes) * SCALES[scale % len(SCALES)] for codes in points)
-    found = [first]
-    for other, relation in zip(others, relations, strict=True):
-        if relation % 5 == 3:
-            other = first[::-1].copy()
-        elif relation % 5 == 4:
-            other[0] = first[0]
-        found.append(other)
-    return found
+    return st.tuples(choices(1 + count), *[rows(high, scope.n)] * count).map(example)
 
 
 def _several(scope: Scope, names: str) -> Strategy[Example]:
@@ -89,9 +90,10 @@ def _several(scope: Scope, names: str) -> Strategy[Example]:
         return clouds(len(names), scope).map(lambda found: dict(zip(names, found, strict=True)))
 
     def normal_laws(d: int) -> Strategy[Example]:
-        law = gaussians(d)
-        return st.tuples(st.tuples(*[law] * len(names)), st.booleans()).map(
-            lambda drawn: {name: drawn[0][0 if drawn[1] and name == "q" else i] for i, name in enumerate(names)}
+        return coded(st.tuples(*[gaussians(d)] * len(names)), 1).map(
+            lambda drawn: {
+                name: drawn[0][0 if drawn[1][0] % 3 == 1 and name == "q" else i] for i, name in enumerate(names)
+            }
         )
 
     return st.integers(*bounds(scope.d)).flatmap(normal_laws)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,12 +15,21 @@ from hypothesis.strategies import SearchStrategy
 from divergences.testing.simplex import Entries, Range
 
 Example = dict[str, Any]
+RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "≤": operator.le,
+    "≥": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "is": operator.eq,
+}
+TOLERANT = "=≤≥"
 
 
 class Claim(NamedTuple):
-    """``left relation right``, the relation one of =, ≤, > and "is"; labels are Python, to be tried by hand.
+    """``left relation right``, the relation one of =, ≤, ≥, <, > and "is"; labels are Python, to be tried by hand.
 
-    = and ≤ hold within ``atol + rtol·size``, the size that of the larger side or ``scale``; > and "is" hold exactly.
+    =, ≤ and ≥ hold within ``atol + rtol·size``, the size that of the larger side or ``scale``; the others hold exactly.
     An infinite side is compared as it is and never subtracted.
     """
 
@@ -32,23 +42,18 @@ class Claim(NamedTuple):
 
     def tolerance(self, rtol: float, atol: float) -> float:
         """Return what rounding may take away from the claim."""
-        if self.relation not in "=≤":
+        if self.relation not in TOLERANT:
             return 0.0
         sizes = [abs(side) for side in (self.left, self.right, self.scale) if math.isfinite(side)]
         return atol + rtol * max(sizes)
 
     def holds(self, rtol: float, atol: float) -> bool:
         """Whether the claim is true up to rounding."""
-        if self.relation == "is":
-            return bool(self.left == self.right)
-        if self.relation == ">":
-            return bool(self.left > self.right)
-        if self.left == self.right or (self.relation == "≤" and self.left < self.right):
+        if RELATIONS[self.relation](self.left, self.right):
             return True
-        if math.isinf(self.left) or math.isinf(self.right):
+        if self.relation not in TOLERANT or math.isinf(self.left) or math.isinf(self.right):
             return False
-        gap = self.left - self.right if self.relation == "≤" else abs(self.left - self.right)
-        return bool(gap <= self.tolerance(rtol, atol))
+        return bool(abs(self.left - self.right) <= self.tolerance(rtol, atol))
 
 
 def equal(left_label: str, left: Any, right_label: str, right: Any, scale: float = 0.0) -> Claim:
@@ -59,6 +64,11 @@ def equal(left_label: str, left: Any, right_label: str, right: Any, scale: float
 def at_most(left_label: str, left: Any, right_label: str, right: Any, scale: float = 0.0) -> Claim:
     """Claim left ≤ right."""
     return Claim(left_label, left, "≤", right_label, right, scale)
+
+
+def at_least(left_label: str, left: Any, right_label: str, right: Any, scale: float = 0.0) -> Claim:
+    """Claim left ≥ right."""
+    return Claim(left_label, left, "≥", right_label, right, scale)
 
 
 def positive(label: str, value: Any) -> Claim:
@@ -196,7 +206,15 @@ class LawViolation(AssertionError):
         self._text = "\n  ".join([f"{law.name}: {law.statement}", *lines])
         super().__init__(self._text)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, self.args, self.__dict__
+
     def __str__(self) -> str:
         others = ", ".join(violation.law for violation in self.failed[1:])
         text = self._text + (f"\n  also failed: {others}" if others else "")
         return text + (f"\n  passed: {', '.join(self.passed)}" if self.passed else "")
+
+
+def _empty(*args: Any) -> LawViolation:
+    """Return a violation that a pickle then fills: it contains itself."""
+    return LawViolation.__new__(LawViolation, *args)

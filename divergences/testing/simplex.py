@@ -1,22 +1,24 @@
-"""Probability vectors and pairs of them, made from what Hypothesis draws: one string of bytes for each outcome.
+"""Probability vectors and pairs of them, made from what Hypothesis draws: codes, 0 to 255, for each outcome.
 
-A byte is a choice from a table, the simplest first. One outcome has a byte for each vector of an example, so that
-shrinking drops whole outcomes; and one draw for all of them is quick.
+A code is a choice from a table, the simplest first. An outcome has one for each vector of an example, so that shrinking
+drops whole outcomes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
+T = TypeVar("T")
 Range = int | tuple[int, int]
 
+CODE = st.integers(0, 255)
 TINY = 1e-300  # a weight that becomes the smallest entry allowed
 # Simple weights first, for an example shrinks towards them.
 WEIGHTS = (
@@ -48,16 +50,23 @@ class Entries(NamedTuple):
 
 def choices(width: int) -> st.SearchStrategy[Codes]:
     """Return (width,) codes, each 0 to 255: a choice from a table of k entries is a code modulo k."""
-    return st.binary(min_size=width, max_size=width).map(lambda drawn: np.frombuffer(drawn, np.uint8))
+    if width > 5:
+        return st.binary(min_size=width, max_size=width).map(lambda drawn: np.frombuffer(drawn, np.uint8))
+    return st.tuples(*[CODE] * width).map(lambda drawn: np.array(drawn, dtype=np.uint8))  # not as often all 0
 
 
 def rows(width: int, n: Range, unique_by: Callable[[bytes], int] | None = None) -> st.SearchStrategy[Codes]:
-    """Return (n, width) codes; no two rows have the same ``unique_by``."""
+    """Return (n, width) codes, a draw for each row; no two rows have the same ``unique_by``."""
     low, high = bounds(n)
     row = st.binary(min_size=width, max_size=width)
     return st.lists(row, min_size=low, max_size=high, unique_by=unique_by).map(
         lambda drawn: np.frombuffer(b"".join(drawn), np.uint8).reshape(-1, width)
     )
+
+
+def coded(strategy: st.SearchStrategy[T], width: int) -> st.SearchStrategy[tuple[T, Codes]]:
+    """Return an example with (width,) codes. They are drawn first: Hypothesis often leaves what is last simplest."""
+    return st.tuples(choices(width), strategy).map(lambda drawn: (drawn[1], drawn[0]))
 
 
 def chosen(table: tuple[float, ...], codes: Any) -> Array:

@@ -18,6 +18,7 @@ from divergences.testing.simplex import (
     bounds,
     choices,
     chosen,
+    coded,
     probabilities,
     related,
     rows,
@@ -71,7 +72,7 @@ def pairs(
         ([0.0, 1.0], [0.0, 1.0])
     """
     n, entries = counted("n", n), allowed(n, zeros, least, nearest)
-    return st.tuples(rows(3, n), choices(2)).map(
+    return coded(rows(3, n), 2).map(
         lambda drawn: related(KINDS[drawn[1][0] % len(KINDS)], drawn[0], drawn[1][1], entries)
     )
 
@@ -97,7 +98,7 @@ def dominated_pairs(
             return p, q
         return (probabilities(inside, entries), q) if inside.any() else (q.copy(), q)
 
-    return st.tuples(rows(3, n), choices(2)).map(dominated)
+    return coded(rows(3, n), 2).map(dominated)
 
 
 def markov_kernels(n: Range, m: Range, *, zeros: bool = True, least: float = 2**-4) -> Strategy[Array]:
@@ -120,13 +121,13 @@ def markov_kernels(n: Range, m: Range, *, zeros: bool = True, least: float = 2**
     def kernel(drawn: Any) -> Array:
         codes, (size, choice) = drawn
         width, kind = low + size % (high - low + 1), kinds[choice % len(kinds)]
-        if kind == "permutation" and len(codes) == width:
-            return np.eye(width)[permutation(codes[:, 0])]
+        if kind == "permutation" and low <= len(codes) <= high:
+            return np.eye(len(codes))[permutation(codes[:, 0])]
         if kind != "noisy":
             return np.eye(width)[codes[:, 0] % width]
         return np.array([probabilities(row, entries) for row in weights(codes[:, 1 : 1 + width])])
 
-    return st.tuples(rows(1 + high, n), choices(2)).map(kernel)
+    return coded(rows(1 + high, n), 2).map(kernel)
 
 
 def gaussians(d: Range = (1, 3)) -> Strategy[MultivariateNormal]:
@@ -141,15 +142,16 @@ def gaussians(d: Range = (1, 3)) -> Strategy[MultivariateNormal]:
         >>> law.event_shape, law.mean.dtype
         (torch.Size([2]), torch.float64)
     """
-    return st.integers(*bounds(counted("d", d))).flatmap(
-        lambda d: choices(d * (d + 3) // 2).map(lambda codes: _gaussian(d, codes))
+    low, high = bounds(counted("d", d))
+    return choices(1 + high * (high + 3) // 2).map(
+        lambda codes: _gaussian(low + int(codes[0]) % (high - low + 1), codes[1:])
     )
 
 
 def _gaussian(d: int, codes: Codes) -> MultivariateNormal:
     mean = chosen(COORDINATES, codes[:d])
     L = np.diag(chosen((1.0, 2.0, 0.5, 4.0, 0.25), codes[d : 2 * d]))
-    L[np.tril_indices(d, -1)] = chosen((0.0, 0.5, -0.5, 1.0, -1.0, 0.25), codes[2 * d :])
+    L[np.tril_indices(d, -1)] = chosen((0.0, 0.5, -0.5, 1.0, -1.0, 0.25), codes[2 * d : d * (d + 3) // 2])
     return MultivariateNormal(torch.as_tensor(mean), scale_tril=torch.as_tensor(L))
 
 
@@ -167,9 +169,9 @@ def point_clouds(n: Range = (1, 6), d: Range = (1, 3), *, duplicates: bool = Tru
 
     Example:
         >>> from hypothesis import find
-        >>> x = find(point_clouds(2, 1), lambda x: x[0, 0] > x[1, 0])
-        >>> x.shape, sorted(x.ravel().tolist())
-        ((2, 1), [0.0, 1.0])
+        >>> x = find(point_clouds(3, 2), lambda x: (x[0] == x[1]).all() and (x[0] != x[2]).any())
+        >>> x.shape, x.dtype
+        ((3, 2), dtype('float64'))
     """
     n, d = counted("n", n), counted("d", d)
     if not duplicates and bounds(n)[1] > len(COORDINATES):
@@ -184,7 +186,7 @@ def point_clouds(n: Range = (1, 6), d: Range = (1, 3), *, duplicates: bool = Tru
         return x
 
     first = None if duplicates else lambda row: row[0] % len(COORDINATES)
-    return st.tuples(rows(high, n, unique_by=first), choices(2)).map(cloud)
+    return coded(rows(high, n, unique_by=first), 2).map(cloud)
 
 
 def permutation(keys: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

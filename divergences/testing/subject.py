@@ -12,6 +12,8 @@ from hypothesis.errors import HypothesisException
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+EPS = 2.0**-52
+
 
 class Broken(Exception):
     """What a call did that no divergence may do: raise, return NaN or another kind of thing, or write to its input."""
@@ -22,11 +24,13 @@ class Subject:
 
     def __init__(self, function: Any, name: str = "D", example: Mapping[str, Any] | None = None) -> None:
         self.function, self.name, self.example = function, name, example or {}
+        self.eps = EPS  # the coarsest precision of a value so far
 
     def __call__(self, *arguments: Any) -> float:
         """Return the value as a float; inf is one, NaN is not."""
         found = self.raw(*arguments)
         value = number(found)
+        self.eps = max(self.eps, precision(found))
         if value is None:
             raise Broken(f"{self.written(arguments)} returned {described(found)}: a number is needed")
         if value != value:
@@ -67,13 +71,13 @@ class Subject:
             raise Broken(f"{self.written(arguments)} raised {type(error).__name__}: {first_line(error)}") from error
         for before, after in zip(arguments, given, strict=True):
             if not unchanged(before, after):
-                raise Broken(f"{self.written(arguments)} wrote to its input: {literal(before)} became {literal(after)}")
+                raise Broken(f"{self.written(arguments)} wrote to its input: {brief(before)} became {brief(after)}")
         return found
 
     def written(self, arguments: tuple[Any, ...]) -> str:
         """Return the call as Python, with the names of the example's parts for themselves."""
         names = {id(value): name for name, value in self.example.items()}
-        parts = (names.get(id(argument)) or literal(argument) for argument in arguments)
+        parts = (names.get(id(argument)) or brief(argument) for argument in arguments)
         return f"{self.name}({', '.join(parts)})"
 
 
@@ -88,6 +92,14 @@ def number(value: Any) -> float | None:
     if isinstance(value, np.ndarray | np.generic) and value.ndim == 0 and value.dtype.kind in "iuf":
         return float(value)
     return None
+
+
+def precision(value: Any) -> float:
+    """Return the relative precision of a value by its type: that of float32 for a float32 tensor."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return torch.finfo(value.dtype).eps
+    dtype = getattr(value, "dtype", None)
+    return float(np.finfo(dtype).eps) if isinstance(dtype, np.dtype) and dtype.kind == "f" else EPS
 
 
 def array(value: Any) -> np.ndarray[Any, Any] | None:
@@ -132,11 +144,17 @@ def literal(value: Any) -> str:
     return repr(float(value) if isinstance(value, np.floating) else value)
 
 
+def brief(value: Any) -> str:
+    """Return a value as Python if it is short, else what it is."""
+    text = literal(value)
+    return text if len(text) <= 150 else described(value)
+
+
 def described(value: Any) -> str:
     """Return what came, in a few words."""
     shape = getattr(value, "shape", None)
     if shape is not None:
-        return f"{type(value).__name__} of shape {tuple(shape)} and dtype {value.dtype}"
+        return f"{type(value).__name__} of shape {tuple(shape)} and dtype {getattr(value, 'dtype', None)}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '...'}"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from divergences.testing.examples import vectors
 from divergences.testing.law import Claim, Example, Scope, at_most, equal, law
-from divergences.testing.simplex import Array, bounds, choices, chosen
+from divergences.testing.simplex import Array, bounds, choices, chosen, coded
 from divergences.testing.strategies import Strategy
 from divergences.testing.subject import Subject
 
@@ -46,7 +46,7 @@ def fenchel_young(D: Subject, u: float, s: float) -> Iterator[Claim]:
 def with_critic(scope: Scope) -> Strategy[Example]:
     """A pair and a free critic value for each outcome."""
     pairs = vectors(scope._replace(entries=scope.entries._replace(least=max(1e-6, scope.entries.least))))
-    return st.tuples(pairs, choices(bounds(scope.n)[1])).map(
+    return coded(pairs, bounds(scope.n)[1]).map(
         lambda d: {"p": d[0][0], "q": d[0][1], "v": chosen(CRITICS, d[1][: len(d[0][0])])}
     )
 

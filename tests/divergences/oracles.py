@@ -47,43 +47,41 @@ def exp_sinh(level: int, old: bool) -> tuple[list, list]:
     return sides
 
 
-def _side(f, point, nodes, total, first):
-    """Add the nodes of one side, outwards, until three in a row add nothing far from the centre."""
-    quiet = 0
+def _side(f, point, nodes, weights, rows, first):
+    """Collect the values at the nodes of one side, outwards, until three in a row add nothing far from the centre."""
+    quiet, size = 0, mp.zero
     for index, (d, weight) in enumerate(nodes):
         values = f(point(d))
-        size = mp.zero
-        for i, value in enumerate(values):
-            value *= weight
-            total[i] += value
-            size = max(size, abs(value))
-        quiet = quiet + 1 if size < NOTHING and index * first >= 2 else 0
-        if quiet == 3:
-            return
+        weights.append(weight)
+        rows.append(values)
+        if index * first >= 2:
+            size = max(map(abs, values)) * weight
+            quiet = quiet + 1 if size < NOTHING else 0
+            if quiet == 3:
+                return
     assert size < mp.mpf("1e-18"), f"the integrand does not end: {mp.nstr(size)}"
 
 
 def _sums(f, a, b, level, old):
-    """The sums of one level over (a, b); b may be ∞ (a given scale is folded into f)."""
-    total, first = [mp.zero] * 64, mp.mpf(2) ** -level * (2 if old else 1)
+    """The sums of one level over (a, b); b may be ∞."""
+    weights, rows, first = [], [], mp.mpf(2) ** -level * (2 if old else 1)
     if b == INF:
-        out, inwards = exp_sinh(level, old)
-        _side(f, lambda x: a + x, out, total, first)
-        _side(f, lambda x: a + x, inwards, total, first)
+        for nodes in exp_sinh(level, old):
+            _side(f, lambda x: a + x, nodes, weights, rows, first)
     else:
         width = b - a
         nodes = [(width * d, width * w) for d, w in tanh_sinh(level, old)]
-        _side(f, lambda d: b - d, nodes, total, first)
-        _side(f, lambda d: a + d, nodes if old else nodes[1:], total, first)
-    return total
+        _side(f, lambda d: b - d, nodes, weights, rows, first)
+        _side(f, lambda d: a + d, nodes if old else nodes[1:], weights, rows, first)
+    return [mp.fdot(weights, values) for values in zip(*rows, strict=True)]
 
 
 def panel(f, a, b, count, depth=0):
     """∫ of each of the ``count`` integrands that ``f(x)`` lists over (a, b), the last two steps agreeing to 1e-15."""
-    value = _sums(f, a, b, 2, False)[:count]
+    value = _sums(f, a, b, 2, False)
     for level in range(3, 7):
         new = _sums(f, a, b, level, True)
-        value, before = [v / 2 + n for v, n in zip(value, new, strict=False)], value
+        value, before = [v / 2 + n for v, n in zip(value, new, strict=True)], value
         if all(abs(v - w) <= AGREE * max(1, abs(v)) / 10 for v, w in zip(value, before, strict=True)):
             return value
     assert depth < (12 if b == INF else 6), f"no agreement over ({mp.nstr(a)}, {mp.nstr(b)})"
@@ -200,7 +198,7 @@ def normal(m, s):
     two = 1 / (2 * s * s)
     root = s * mp.sqrt(2)
     return Law(
-        lambda x: c - (x - m) ** 2 * two, -INF, INF, _around(m, s, 2, 5, 10),
+        lambda x: c - (x - m) ** 2 * two, -INF, INF, _around(m, s, 6),
         lambda x: mp.erfc((m - x) / root) / 2, lambda x: mp.erfc((x - m) / root) / 2,
         lambda u, below: m + s * _normal_tail(u) * (-1 if below else 1),
         lambda w: mp.expj(m * w) * mp.exp(-((s * w) ** 2) / 2), affine=("normal", m, s),
@@ -574,13 +572,18 @@ def terms(name):
     raise ValueError(name)
 
 
-def between_vectors(name, p, q):
-    """The divergence of two finite laws, given as mpf, exactly as its definition sums it."""
-    pairs = [(x, y, _log(x), _log(y)) for x, y in zip(p, q, strict=True) if x or y]
+def paired(p, q):
+    """(p, q, log p, log q) of the outcomes of two vectors of floats; what they lack of the sum 1 is shared out."""
+    p, q = ([x / total for x in law] for law, total in ((law, mp.fsum(law)) for law in (vector(p), vector(q))))
+    return [(x, y, _log(x), _log(y)) for x, y in zip(p, q, strict=True) if x or y]
+
+
+def between_vectors(name, rows):
+    """The divergence of two finite laws as its definition sums it."""
     if name == "renyi=inf":
-        return max(lp - lq for x, _, lp, lq in pairs if x)
+        return max(lp - lq for p, _, lp, lq in rows if p)
     term, finish = terms(name)
-    return finish(mp.fsum(term(*row) for row in pairs))
+    return finish(mp.fsum(term(*row) for row in rows))
 
 
 def _log(x):
@@ -597,7 +600,7 @@ def on_the_line(names, p, q, marks=()):
     if p.mirrored and q.mirrored and (p.low, p.high) == (q.low, q.high):  # each half from its own end
         halves = (p, q), (p.mirrored, q.mirrored)
         pieces = [(one, other, one.low, (one.low + one.high) / 2) for one, other in halves]
-    rows = [terms(name) for name in names]
+    rows = [_lifted(name, p, q, marks) or terms(name) for name in names]
     total = [mp.zero] * (len(names) + 2)
     for one, other, low, high in pieces:
         cuts = {mp.mpf(x) for x in (*one.marks, *other.marks, *marks)}
@@ -618,6 +621,21 @@ def on_the_line(names, p, q, marks=()):
     *values, one, other = total
     assert max(abs(one - 1), abs(other - 1)) < AGREE, (mp.nstr(one, 20), mp.nstr(other, 20))
     return {name: finish(value) for name, (_, finish), value in zip(names, rows, values, strict=True)}
+
+
+def _lifted(name, p, q, marks):
+    """Where a logarithm is taken of a tiny integral: the integrand over its height, as digits are absolute."""
+    kind, a = split(name)
+    if kind not in ("renyi", "bhattacharyya") or a in (0, 1):
+        return None
+    a = mp.mpf(a or 0.5)
+    places = sorted(mp.mpf(x) for x in {*p.marks, *q.marks, *marks})
+    places += [(x + y) / 2 for x, y in zip(places, places[1:], strict=False)]
+    height = max((a * p.at(x) + (1 - a) * q.at(x) for x in places if p.at(x) != -INF != q.at(x)), default=0)
+    if height > -20:
+        return None
+    term = lambda p, q, lp, lq: mp.exp(a * lp + (1 - a) * lq - height)  # noqa: E731
+    return term, lambda s: (mp.log(s) + height) / (a - 1 if kind == "renyi" else -1)
 
 
 def _gap(lp, lq, bar):

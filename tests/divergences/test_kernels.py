@@ -92,6 +92,51 @@ def test_written_down_and_rebuilt(kernel):
         assert twin == kernel
 
 
+def test_sums_start_at_zero_and_carry_weights():
+    x, y = np.random.default_rng(0).normal(size=(2, 4, 2))
+    a, b = K.Gaussian(1.0), K.Polynomial(2)
+    np.testing.assert_allclose(sum([a, 0.5 * b, a])(x, y), 2 * a(x, y) + 0.5 * b(x, y))
+    assert sum([a, b]) == a + b
+    assert 3 * a == a * 3.0
+    for wrong in (lambda: a + 1, lambda: 1 + a, lambda: a + "gaussian"):
+        with pytest.raises(TypeError):
+            wrong()
+
+
+@pytest.mark.parametrize("make", [K.Gaussian, K.Laplace, K.InverseMultiquadric, K.RationalQuadratic])
+def test_tensors_as_scales_are_mixtures_or_batches(make):
+    x, y = torch.randn(2, 3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scales = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(make(scales)(x, y), make(scales.tolist())(x, y))
+    batch = make(scales[:, None, None])(x, y)
+    torch.testing.assert_close(batch[1], make(1.0)(x[1], y[1]))
+    assert make(scales) == make(scales.clone())
+    assert make(scales[:, None, None]) != make(2 * scales[:, None, None])
+    h = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda h: make(h)(x[0], y[0]), (h,))
+    with pytest.raises(ValueError, match=r"of a batch must be \(..., 1, 1\): got \(3, 5\)"):
+        make(torch.ones(3, 5))
+
+
+@pytest.mark.parametrize("name", K.names())
+def test_names_make_kernels(name):
+    kernel = K.get(name)
+    assert isinstance(kernel, K.Kernel)
+    assert from_spec(to_spec(kernel)) == kernel
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    assert np.linalg.eigvalsh(kernel.resolved(x)(x, x)).min() > -1e-9
+
+
+def test_parameters_replace_what_a_name_means():
+    assert K.get("gaussian") == K.Gaussian("median")
+    assert K.get("gaussian", bandwidth=2.0) == K.Gaussian(2.0)
+    assert K.get("energy", order=1.5) == K.DistanceInduced(1.5)
+    with pytest.raises(TypeError, match="scale"):
+        K.get("gaussian", scale=2.0)
+    with pytest.raises(ValueError, match="kernel must be one of gaussian, .*, or a kernel object: got 'cosine'"):
+        K.get("cosine")
+
+
 def test_median_is_that_of_all_pairs_in_any_order():
     x = np.random.default_rng(0).normal(size=(101, 2))
     pairs = np.linalg.norm(x[:, None] - x[None], axis=-1)[np.triu_indices(101, 1)]

@@ -45,6 +45,8 @@ def agree(got, truth, exact):
         assert got == math.inf
         return
     bound = mp.mpf("1e-9") * abs(truth) if exact else mp.mpf("1e-8") * max(1, abs(truth))
+    if abs(truth) < mp.mpf("1e-40"):  # an exact 0 is met to rounding
+        bound = mp.mpf(2) ** -52
     assert math.isfinite(got) and abs(mp.mpf(got) - truth) <= bound, f"{got!r}, but the truth is {mp.nstr(truth, 17)}"
 
 
@@ -75,7 +77,7 @@ NEAR = 2.0**-30
 VECTORS = {
     "plain": ([0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.3, 0.2]),
     "uneven": ([1e-12, 1e-6, 0.25, 0.75 - 1.000001e-6], [0.5, 1e-9, 0.5 - 1e-9 - 1e-7, 1e-7]),
-    "tiny": ([1e-300, 1e-200, 0.3, 0.7], [1e-100, 1e-300, 0.6, 0.4]),
+    "tiny": ([1e-300, 1e-200, 0.25, 0.75], [1e-100, 1e-300, 0.625, 0.375]),
     "zeros in p": ([0.5, 0.25, 0.25, 0.0, 0.0], [0.25, 0.25, 0.125, 0.375, 0.0]),
     "zeros in q": ([0.25, 0.25, 0.125, 0.375, 0.0], [0.5, 0.25, 0.25, 0.0, 0.0]),
     "zeros in both": ([0.5, 0.25, 0.25, 0.0], [0.5, 0.0, 0.25, 0.25]),
@@ -85,18 +87,22 @@ VECTORS = {
 }
 
 
+@cache
+def paired(case):
+    return o.paired(*VECTORS[case])
+
+
 @spread([(name, EVERY) for name in VECTORS])
 def test_probability_vectors(case, token):
-    p, q = VECTORS[case]
     name, _ = full(token)
-    agree(value(name, p, q), o.between_vectors(name, o.vector(p), o.vector(q)), exact=True)
+    agree(value(name, *VECTORS[case]), o.between_vectors(name, paired(case)), exact=True)
 
 
 OWN = {
-    "u log u": (lambda u: torch.special.xlogy(u, u), lambda u: u * mp.log(u) if u else mp.zero, 0, math.inf),
-    "(√u − 1)²": (lambda u: (u.sqrt() - 1) ** 2, lambda u: (mp.sqrt(u) - 1) ** 2, 1, 1),
-    "u² − 1": (lambda u: u**2 - 1, lambda u: u**2 - 1, -1, math.inf),
-    "(u − 1)²/(u + 2)": (lambda u: (u - 1) ** 2 / (u + 2), lambda u: (u - 1) ** 2 / (u + 2), 0.5, 1),
+    "u log u": (lambda u: torch.special.xlogy(u, u), lambda u: u * mp.log(u) if u else mp.zero, math.inf),
+    "(√u − 1)²": (lambda u: (u.sqrt() - 1) ** 2, lambda u: (mp.sqrt(u) - 1) ** 2, 1),
+    "u² − 1": (lambda u: u**2 - 1, lambda u: u**2 - 1, math.inf),
+    "(u − 1)²/(u + 2)": (lambda u: (u - 1) ** 2 / (u + 2), lambda u: (u - 1) ** 2 / (u + 2), 1),
 }
 
 
@@ -104,9 +110,8 @@ OWN = {
 @pytest.mark.parametrize("own", OWN)
 def test_a_function_of_ones_own(case, own):
     p, q = VECTORS[case]
-    f, oracle, _, slope = OWN[own]
-    rows = zip(o.vector(p), o.vector(q), strict=True)
-    truth = mp.fsum(y * oracle(x / y) if y else (mp.mpf(slope) * x if x else 0) for x, y in rows)
+    f, oracle, slope = OWN[own]
+    truth = mp.fsum(y * oracle(x / y) if y else mp.mpf(slope) * x for x, y, _, _ in paired(case))
     agree(float(dv.FDivergence.from_f(f, name="mine")(p, q)), truth, exact=True)
 
 
@@ -203,7 +208,7 @@ LINE = [
     ("normal 0 0.001 | normal 0 1", "kl rkl js tv h2 chi2 renyi=2 !neyman"),
     ("normal 5 0.001 | normal 0 1", "kl js tv h2 le_cam"),
     ("normal 0 1 | normal 3 0.001", "kl js tv h2 !chi2"),
-    ("normal 0 1 | normal 40 1", "kl js tv h2 renyi=0.5"),
+    ("normal 0 1 | normal 40 1", "kl js tv h2 renyi=0.5 bc"),
     ("normal 1000000 1 | normal 1000001 1", "kl js tv h2 chi2"),
     ("t.normal 0 1 | t.normal 0.5 3", "kl js tv h2 chi2 renyi=0.5 renyi=2 !neyman"),
     # Laplace, logistic, Gumbel
@@ -245,7 +250,8 @@ LINE = [
     ("expon 1 1 | normal 0 2", "kl !rkl js tv h2 !chi2"),
     ("expon 1 | normal 0 1", "kl !rkl js tv h2 !chi2 !neyman"),
     ("t.expon 1 | t.expon 4", "kl js tv h2 chi2 renyi=0.5 renyi=2"),
-    ("gamma 2 1 | gamma 3 1.5", "kl rkl js tv h2 chi2 !neyman"),
+    ("gamma 2 1 | gamma 3 1.5", "kl rkl js tv h2 chi2 neyman"),
+    ("gamma 2 1 | gamma 3 2.5", "kl js tv h2 chi2 !neyman"),
     ("gamma 0.3 1 | gamma 2 1", "kl js tv h2 !chi2"),
     ("gamma 0.3 1 | weibull 0.7 1", "kl js tv h2 !chi2"),
     ("gamma 2 1 5 | gamma 3 1 4", "kl !rkl js tv h2"),
@@ -258,8 +264,8 @@ LINE = [
     ("expon 1 | weibull 0.5 1", "kl js tv h2 chi2"),
     ("weibull 1.5 1 2 | gamma 2 1", "kl !rkl js tv h2"),
     ("t.weibull 3 2 | t.weibull 2 1", "kl js tv h2"),
-    ("invgamma 3 2 | invgamma 2 1", "kl js tv h2 !chi2"),
-    ("invgamma 3 1 | invgamma 2 1", "kl js tv h2 chi2"),
+    ("invgamma 3 2 | invgamma 2 1", "kl js tv h2 chi2"),
+    ("invgamma 2 1 | invgamma 3 2.5", "kl js tv h2 !chi2"),
     ("t.invgamma 3 2 | t.lognormal 0 1", "kl js tv h2 !chi2"),
     ("t.lognormal 0 1 | t.lognormal 0.5 1.5", "kl rkl js tv h2 chi2 !neyman renyi=2"),
     ("t.lognormal 0 0.5 | t.gamma 3 0.5", "kl js tv h2 !chi2"),
@@ -344,7 +350,12 @@ def test_densities_on_the_line(case, token):
     agree(value(full(token)[0], *laws(case)), on_the_line(case, token), exact=False)
 
 
-SAME = [row for row in LINE if len({name for name, _ in sides(row[0])}) == 1 and "mix" not in row[0]]
+CLOSED = ("kl", "reverse_kl", "squared_hellinger", "bhattacharyya", "chi2", "neyman_chi2", "alpha", "renyi")
+SAME = [
+    (case, " ".join(token for token in tokens.split() if o.split(full(token)[0])[0] in CLOSED))
+    for case, tokens in LINE
+    if len({name for name, _ in sides(case)}) == 1 and "mix" not in case
+]
 
 
 @spread(SAME)
@@ -352,8 +363,9 @@ def test_quadrature_where_there_may_be_a_closed_form(case, token):
     agree(value(full(token)[0], *laws(case), method="quadrature"), on_the_line(case, token), exact=False)
 
 
-# Rényi at the ends: −log Q(p > 0) and log sup p/q.
+# Rényi at the ends, −log Q(p > 0) and log sup p/q, and where the integral itself leaves the range of floats.
 ENDS = [
+    ("normal 0 1 | normal 40 1", 2, mp.mpf(1600)),
     ("uniform 0 0.5 | uniform 0 1", 0, mp.ln2),
     ("uniform 0 0.5 | uniform 0 1", math.inf, mp.ln2),
     ("uniform 0 1 | uniform 2 3", 0, mp.inf),
@@ -374,7 +386,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("case", "alpha", "truth"), ENDS, ids=[f"{case}-{alpha}" for case, alpha, _ in ENDS])
-def test_renyi_at_the_ends(case, alpha, truth):
+def test_renyi_at_the_extremes(case, alpha, truth):
     if truth is None:  # the highest ratio by its stationary points
         p, q = densities(case)
         slope = lambda x: mp.diff(lambda y: p.log(y) - q.log(y), x)  # noqa: E731
@@ -465,7 +477,7 @@ def test_exponential_families(case, token):
     p, q, family, one, other, _ = FAMILIES[case]
     name, _ = full(token)
     truth = o.between_members(name, family, [mp.mpf(x) for x in one], [mp.mpf(x) for x in other])
-    agree(value(name, p, q), truth, exact=True)
+    agree(value(name, p, q), truth, exact=case != "von Mises")  # which torch itself knows to eight digits
 
 
 # ------------------------------------------------------------------------------------------ Gaussians
@@ -572,17 +584,16 @@ KERNELS = {
         lambda p, q: o.between_gaussians_by_kernel("rq", p, q, 1.5, 0.75),
     ),
 }
-CLOSED = ("Gaussian", "Gaussians", "sum", "product", "product of mixtures", "polynomial 1", "polynomial 2",
-          "polynomial 3")  # fmt: skip
+SUMS = "Gaussian", "Gaussians", "sum", "product", "product of mixtures", "polynomial 1", "polynomial 2", "polynomial 3"
+MMDS = [(kernel, case) for kernel in KERNELS for case in ("d=1", "d=3", *(("d=2", "d=2, thin") * (kernel in SUMS)))]
 
 
-@pytest.mark.parametrize("case", ["d=1", "d=2", "d=3", "d=2, thin"])
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("kernel", "case"), MMDS)
 def test_mmd_between_gaussians(case, kernel):
     p, q = MOMENTS[case]
     build, oracle = KERNELS[kernel]
     truth = oracle(o.gaussian(*p), o.gaussian(*q))
-    agree(float(dv.mmd(_gaussian(*p), _gaussian(*q), build())), truth, exact=kernel in CLOSED)
+    agree(float(dv.mmd(_gaussian(*p), _gaussian(*q), build())), truth, exact=kernel in SUMS)
 
 
 @pytest.mark.parametrize("case", ["d=1", "d=2", "d=3", "d=3, one covariance", "d=2, thin"])
@@ -614,15 +625,15 @@ COUNTABLE = [
     ("geom 0.3 | geom 0.5", "kl rkl js h2 tv chi2 renyi=0.5 renyi=2 ks w1 energy"),
     ("geom 0.2 | geom 0.5", "kl js h2 tv !chi2 !renyi=2 neyman ks w1 energy"),
     ("t.geom 0.3 | t.geom 0.5", "kl js hellinger tv chi2 renyi=0.5 renyi=2 ks w1 energy"),
-    ("t.geom 0.03 | t.geom 0.04", "kl js h2 tv chi2 ks w1 energy"),
+    ("t.geom 0.05 | t.geom 0.0625", "kl js h2 tv chi2 ks w1 energy"),
     ("nbinom 4 0.4 | nbinom 4 0.6", "kl js h2 tv chi2 renyi=2 ks w1 energy"),
     ("nbinom 3 0.5 | nbinom 5.5 0.6", "kl rkl js h2 tv chi2 ks w1 energy"),
     ("nbinom 3 0.2 | nbinom 5 0.6", "kl js h2 tv !chi2 !renyi=2 renyi=0.5 ks w1 energy"),
     ("t.nbinom 4 0.25 | t.nbinom 2.5 0.5", "kl js hellinger tv chi2 ks w1 energy"),
     ("poisson 3 | geom 0.3", "!kl rkl js h2 tv !chi2 !neyman ks w1 energy"),
     ("t.poisson 3 | t.geom 0.3", "kl rkl js h2 tv chi2 !neyman renyi=0.5 renyi=2 ks w1 energy"),
-    ("nbinom 2 0.01 | poisson 200", "kl js h2 tv !chi2 renyi=0.5 ks w1 energy"),
-    ("poisson 200 | nbinom 2 0.01", "kl js h2 tv chi2 ks w1 energy"),
+    ("nbinom 2 0.05 | poisson 40", "kl js h2 tv !chi2 renyi=0.5 ks w1 energy"),
+    ("poisson 40 | nbinom 2 0.05", "kl js h2 tv chi2 ks w1 energy"),
     ("nbinom 4 0.4 | poisson 6", "kl rkl js h2 tv !chi2 neyman ks w1"),
     ("binom 10 0.3 | poisson 3", "kl !rkl js h2 tv chi2 !neyman ks w1 energy"),
     ("binom 200 0.015 | poisson 3", "kl js h2 tv chi2 ks w1 energy"),

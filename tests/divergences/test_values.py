@@ -399,7 +399,7 @@ def test_monte_carlo_of_mixtures_leaves_the_global_state_alone():
         (
             lambda: dv.Empirical([[0.0], [float("nan")]]),
             ValueError,
-            "points must be finite: got 1 entries, first in row 1",
+            "points must be finite: got 1 NaN entries, first in row 1",
         ),
         (lambda: dv.Empirical([0.0, 1.0], [0.5, 0.6]), ValueError, "weights must sum to 1: got the sum 1.1"),
         (lambda: dv.Empirical([0.0, 1.0], [1.5, -0.5]), ValueError, "weights must not be negative"),
