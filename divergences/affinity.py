@@ -16,6 +16,7 @@ from divergences import countable, discrete, quadrature
 from divergences.evaluate import closed_affinity, f_value
 from divergences.exact import closed_form, missing
 from divergences.f_divergence import KL, Alpha
+from divergences.terms import log_ratio
 
 _NEAR = 0.5  # |affinity − 1| below which the α-divergence has the better digits
 
@@ -68,8 +69,11 @@ def log_ess_sup(p: Any, q: Any, method: str = "auto") -> Tensor:
     """Return log ess sup p/q in [0, ∞]."""
     vectors = discrete.aligned(p, q)
     if vectors is not None:
-        a, b = vectors
-        return torch.where(a > 0, a.log() - b.log(), -math.inf).amax(-1)
+        a, b = torch.broadcast_tensors(*vectors)
+        inside = (a > 0) & (b > 0)
+        ratio = log_ratio(torch.where(inside, a, 1.0), torch.where(inside, b, 1.0), may_overflow=True)
+        outside = torch.where(a > 0, math.inf, -math.inf).to(ratio.dtype)
+        return torch.where(inside, ratio, outside).amax(-1)
     return _of_pair("log_ess_sup", p, q, method)
 
 

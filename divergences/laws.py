@@ -15,6 +15,7 @@ import torch.distributions as td
 from torch import Tensor
 
 from divergences._arrays import tensor
+from divergences.blocks import by_blocks
 
 
 class ConvergenceError(RuntimeError):
@@ -115,17 +116,25 @@ def checked_probabilities(values: Tensor, name: str) -> Tensor:
     """``values`` in float32 or wider, if they are probabilities on the last axis; a ValueError names what is wrong."""
     if values.ndim == 0 or values.shape[-1] == 0:
         raise ValueError(f"{name} must have at least one outcome on its last axis: got shape {tuple(values.shape)}")
-    v = values.detach().double()
+    v, wide = values.detach(), torch.promote_types(values.dtype, torch.float32)
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5}.get(values.dtype, 5e-3)
+    if v.numel():
+        parts = by_blocks(lambda block: (block.sum(-1, dtype=wide), block.amin()), v)
+        totals, least = torch.cat([total.flatten() for total, _ in parts]), torch.stack([low for _, low in parts])
+        if not (bool(((totals - 1).abs() <= tolerance).all()) and bool((least >= 0).all())):
+            _refuse(v.double(), tolerance, name)
+    return values.to(wide)
+
+
+def _refuse(v: Tensor, tolerance: float, name: str) -> None:
     if bool(v.isnan().any()):
         raise ValueError(f"{name} must not contain NaN: got {int(v.isnan().sum())} of {v.numel()}")
     if bool((v < 0).any()):
         raise ValueError(f"{name} must not be negative: got {float(v.min()):.6g}")
     total = v.sum(-1)
-    tolerance = {torch.float64: 1e-6, torch.float32: 1e-5}.get(values.dtype, 5e-3)
     if not bool(((total - 1).abs() <= tolerance).all()):
         worst = float(total.flatten()[(total - 1).abs().flatten().argmax()])
         raise ValueError(f"{name} must sum to 1: got the sum {worst:.9g}")
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def as_law(value: Any, name: str) -> Any:

@@ -22,7 +22,7 @@ from divergences.kernels import DistanceInduced, Kernel, Polynomial, Scaled, Sum
 from divergences.laws import ConvergenceError, Empirical
 from divergences.line import Line
 from divergences.line_metrics import Law, _refuse_gradient
-from divergences.pieces import TOLERANCE, Array, Charts, Integral, Pieces, nodes
+from divergences.pieces import TOLERANCE, Array, Charts, Integral, Pieces
 
 Points = tuple[Array, Array]  # anchor + offset, relative to the centre: distances to an end keep their digits
 Values = Callable[[Points, Points], Array]  # k of (m, 1) and (m or 1, n) points: (m, n)
@@ -90,7 +90,10 @@ def _value(p: Law, q: Law, kernel: Kernel) -> float:
     if isinstance(kernel, Scaled):
         return kernel.factor * _value(p, q, kernel.kernel)
     lines, points, weights = _parts(p, q)
-    found = (_by_moments if isinstance(kernel, Polynomial) else _by_potentials)(lines, points, weights, kernel)
+    if isinstance(kernel, Polynomial):
+        found = _by_moments(lines, points, weights, kernel)
+    else:
+        found = _by_potentials(lines, points, weights, kernel)
     if found is None:
         return math.inf
     value = found.settled()
@@ -113,155 +116,178 @@ def _parts(p: Law, q: Law) -> tuple[list[Line], Array, Array]:
 def _by_moments(lines: list[Line], points: Array, weights: Array, kernel: Polynomial) -> Integral | None:
     """Moments about the middle, whose differences keep the digits that an offset takes."""
     d, c, centre = kernel.degree, kernel.c, _middle(lines)
-    found = _measured(lines, lambda x: d / 2 * np.log1p((x - centre) ** 2), False)
-    if found is None:
+    measured = _measured(lines, lambda x: d / 2 * np.log1p((x - centre) ** 2), False)
+    if measured is None:
         return None
-    anchor, offset, log_jacobian = found.panels.at(_within(found.panels, _NODES))
-    mass = (_signed(lines, anchor, offset, log_jacobian) * _WEIGHTS).ravel() * np.repeat(_halves(found.panels), 16)
-    x, z = ((anchor - centre) + offset).ravel(), points - centre
-    about = [math.fsum(mass * x**i) - math.fsum(weights * z**i) for i in range(1, d + 1)]
-    slack = _plain(found.error, found)
+    panels, _, slack, log_masses = measured
+    anchor, offset, (signed, _) = *panels.at(_within(panels, _NODES))[:2], _densities(lines, log_masses, panels)
+    x, z, mass = (anchor - centre) + offset, points - centre, signed * _WEIGHTS
+    about = [math.fsum((mass * x**i).ravel()) - math.fsum(weights * z**i) for i in range(1, d + 1)]
     value = error = 0.0
     for j in range(1, d + 1):
         raw = sum(math.comb(j, i) * centre ** (j - i) * about[i - 1] for i in range(1, j + 1))
         raw_error = slack * ((1 + abs(centre)) ** j - abs(centre) ** j)
         factor = math.comb(d, j) * c ** (d - j)
         value, error = value + factor * raw**2, error + factor * raw_error * (2 * abs(raw) + raw_error)
-    return Integral(value, error, 0.0, found.panels)
+    return Integral(value, error, 0.0, panels)
 
 
 def _by_potentials(lines: list[Line], points: Array, weights: Array, kernel: Kernel) -> Integral | None:
     k, centre = _values(kernel), _middle(lines) if kernel.is_shift_free else 0.0
+    spread = min(float(np.ptp(law.marks[len(law.marks) // 4 : -(len(law.marks) // 4)])) for law in lines)
 
     def log_root(x: Array) -> Array:
+        if isinstance(kernel, DistanceInduced):  # a bound without a cusp
+            return (math.log(2) + kernel.order / 2 * np.log(spread**2 + (x - centre) ** 2)) / 2
         with np.errstate(all="ignore"):
             return np.log(_diagonal(k, (0 * x, x - centre))) / 2
 
-    found, noise = _measured(lines, log_root, False), 0.0
-    if found is None and kernel.is_shift_free and len(lines) == 2:  # |p − q| may fall faster
-        found, noise = _measured(lines, log_root, True), 1e-15
-    if found is None and isinstance(kernel, DistanceInduced):
+    measured, noise = _measured(lines, log_root, False), 0.0
+    if measured is None and kernel.is_shift_free and len(lines) == 2:  # |p − q| may fall faster
+        measured, noise = _measured(lines, log_root, True), 1e-15
+    if measured is None and isinstance(kernel, DistanceInduced):
         return None
-    if found is None:
+    if measured is None:
         raise ConvergenceError(f"the tails outgrow {kernel!r}: its squared MMD is not known to be finite")
-    field, left_out = _field(lines, found, k, centre)
-    value, error = field.energy()
-    error += 2 * field.scale * (left_out + noise * float(field.density.sum()))
+    if measured.scale == 0:
+        return Integral(0.0, 0.0, 0.0, measured.panels)
+    field, left_out = _field(lines, measured, k, centre)
+    every, worst = np.arange(len(field.mass)), 0.0
+
+    def potential(_: Array, panel: Array, t: Array) -> Array:
+        nonlocal worst
+        anchor, offset = field.points(panel, t)
+        x = anchor.reshape(-1, 1), offset.reshape(-1, 1)
+        u, error = field.potential(np.repeat(panel, t.shape[1]), t.ravel(), x)
+        worst = max(worst, error)
+        return u.reshape(t.shape)
+
+    S = field.scale
+    (value,), (error,) = field.integrated(potential, 0 * every, every, -1.0 + 0 * every, 1.0 + 0 * every, _OUTER * S**2)
+    error += 2 * S * (left_out + noise * field.density + worst * S)
     if len(points):
         z = points - centre
-        u, slack = field.potential(*field.located(z))
-        among = _among(k, z, weights)
-        value, error = value - 2 * float(weights @ u) + among, error + 2 * float(weights @ slack)
-    return Integral(value, error, 0.0, found.panels)
+        own, t, at = field.located(z)
+        u, bound = field.potential(own, t, at)
+        value += _among(k, z, weights) - 2 * float(weights @ u)
+        error += 2 * bound * S * float(weights @ np.sqrt(_diagonal(k, at)[:, 0]) + S)
+    return Integral(value, error, 0.0, field.charts)
 
 
-def _measured(lines: list[Line], log_weight: Callable[[Array], Array], of_difference: bool) -> Integral | None:
+class _Measured(NamedTuple):
+    """Panels, ∫ weight·(p + q) over them, its error, and the logarithm of each law's mass there: it is made 1."""
+
+    panels: Charts
+    scale: float
+    error: float
+    log_masses: Array
+
+
+def _measured(lines: list[Line], log_weight: Callable[[Array], Array], of_difference: bool) -> _Measured | None:
     """∫ weight·(p + q), or ∫ weight·|p − q|, and the panels it takes; None where it diverges."""
 
     def size(anchor: Array, offset: Array) -> tuple[Array, Array]:
         logs = [_log(law, anchor, offset) for law in lines]
         total, weight = np.logaddexp.reduce(logs), log_weight(anchor + offset)
         if of_difference:
-            gap, top = np.abs(logs[0] - logs[1]), np.maximum(*logs)
+            gap, top = np.nan_to_num(np.abs(logs[0] - logs[1])), np.maximum(*logs)
             total = np.where(gap > 1e-14 * np.maximum(1, np.abs(top)), top + np.log(-np.expm1(-gap)), math.nan)
-            total = np.where(top > -math.inf, total, -math.inf)
+            total = np.where((top > -math.inf) & gap.any(), total, -math.inf)
         value = np.where(total == -math.inf, -math.inf, np.where(weight < math.inf, weight + total, math.nan))
         return value, np.ones_like(value)
 
     found = Pieces(*lines).integrate(size)
-    for law in lines if found is not None and not of_difference else ():
-        anchor, offset, log_jacobian = found.panels.at(_within(found.panels, _NODES))
-        mass = float(_halves(found.panels) @ np.exp(_log(law, anchor, offset) + log_jacobian) @ _WEIGHTS)
-        if not abs(mass - 1) <= TOLERANCE:
-            raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
-    return found
+    if found is None:
+        return None
+    scale, error = (part * math.exp(found.log_scale) if part else 0.0 for part in (found.value, found.error))
+    masses = np.ones(len(lines))
+    if not of_difference:  # which may leave out tails that p and q share
+        masses = np.asarray([_densities([law], [0.0], found.panels)[0].sum(0) @ _WEIGHTS for law in lines])
+        if not (np.abs(masses - 1) <= TOLERANCE).all():
+            raise ConvergenceError(f"the densities integrate to {masses}: quadrature missed part of them")
+    return _Measured(found.panels, scale, error + scale * float(np.abs(masses - 1).max()), np.log(masses))
+
+
+def _densities(lines: list[Line], log_masses: Any, panels: Charts) -> tuple[Array, Array]:
+    """(p − q) dx/dt and (p + q) dx/dt at the nodes (panels, 16)."""
+    anchor, offset, log_jacobian = panels.at(_within(panels, _NODES))
+    logs = [_log(law, anchor, offset) + log_jacobian - log for law, log in zip(lines, log_masses, strict=True)]
+    parts = [np.exp(log) * _halves(panels)[:, None] for log in logs]
+    return parts[0] - sum(parts[1:]), parts[0] + sum(parts[1:])
 
 
 class _Field(NamedTuple):
-    """p − q on panels: its Legendre ``coefficients`` there, its weights at the nodes, and k(x, y) between them."""
+    """P − Q on panels as Legendre series there, and the kernel."""
 
     k: Values
     charts: Charts  # relative to the centre
     coefficients: Array  # (16, panels)
-    weighted: Array  # (panels, 16): weight·(p − q)
-    density: Array  # (panels,): ∫√k(x, x)·(p + q)
+    mass: Array  # (panels,): ∫|p − q|
+    density: float  # ∫√k(x, x)·(p + q)
     scale: float  # S with |MMD²| ≤ S²
 
     def points(self, panel: Array, t: Array) -> Points:
-        """``t`` (n, m) of [−1, 1] on the panels (n,)."""
-        charts = self.charts[panel]
-        anchor, offset, _ = charts.at(_within(charts, t))
-        return anchor, offset
+        """``t`` (n, m) of [−1, 1] on the panels (n,): from its middle, or where its chart starts."""
+        kind, start, scale, low, high = (part[panel, None] for part in tuple(self.charts))
+        along = (high - low) / 2 * t
+        tau = (high + low) / 2 + along
+        anchor = np.where(kind == 0, (high + low) / 2, start) + 0 * t
+        with np.errstate(over="ignore"):
+            return anchor, np.where(kind == 0, along, scale * np.where(kind == 1, np.expm1(tau), np.exp(-tau)))
 
     def weights(self, panel: Array, t: Array, half: Array) -> Array:
-        """Weights for (p − q)(dx) of nodes t (n, 16) on a part of the panels (n,)."""
+        """Weights for (p − q)(dx) of nodes t (n, 16) on parts of the panels (n,)."""
         values = legendre.legval(t, self.coefficients[:, panel, None], tensor=False)
         return values * _WEIGHTS * half[:, None]
 
-    def energy(self) -> tuple[float, float]:
-        """∫ u d(p − q) and a bound on its error."""
-        panel = np.arange(len(self.charts.kind))
-        low, high = -np.ones(len(panel)), np.ones(len(panel))
-        value, error, count = 0.0, 0.0, 0
+    def integrated(
+        self, f: Callable[..., Array], row: Array, panel: Array, low: Array, high: Array, allowed: Any
+    ) -> tuple[Array, Array]:
+        """Σ ∫ f d(p − q) over [low, high] of the panels, and what may be missed, by row: halved as far as allowed."""
+        allowed = np.atleast_1d(allowed)
+        total, missed, count = np.zeros(len(allowed)), np.zeros(len(allowed)), 0
         for level in range(_LEVELS):
-            half, t = (high - low) / 2, _part(low, high)
-            places = self.points(panel, t)
-            x = places[0].reshape(-1, 1), places[1].reshape(-1, 1)
-            u, slack = (part.reshape(t.shape) for part in self.potential(np.repeat(panel, len(_T)), t.ravel(), x))
-            w = self.weights(panel, t[:, :16], half)
-            gap = _missed(u) * np.abs(w).sum(-1)
-            count += len(panel)
-            done = (gap <= _OUTER * self.scale**2) | (level == _LEVELS - 1) | (count > _PANELS)
-            value += math.fsum((u[:, :16] * w)[done].ravel())
-            error += float(gap[done].sum() + (slack[:, :16] * np.abs(w))[done].sum())
-            panel, low, high = _bisected(~done, panel, low, high)
-            if not len(panel):
+            middle, half = (low + high) / 2, (high - low) / 2
+            t = middle[:, None] + half[:, None] * _T
+            values, w = f(row, panel, t), self.weights(panel, t[:, :16], half)
+            gap, count = _missed(values) * np.abs(w).sum(-1), count + len(row)
+            done = (gap <= allowed[row]) | (level == _LEVELS - 1) | (count > _PANELS * len(allowed))
+            total += np.bincount(row[done], (values[:, :16] * w).sum(-1)[done], len(total))
+            missed += np.bincount(row[done], gap[done], len(total))
+            rest = ~done
+            if not rest.any():
                 break
-        return value, error
+            row, panel = np.tile(row[rest], 2), np.tile(panel[rest], 2)
+            low, high = np.concatenate([low[rest], middle[rest]]), np.concatenate([middle[rest], high[rest]])
+        return total, missed
 
-    def potential(self, own: Array, t: Array, x: Points) -> tuple[Array, Array]:
-        """u(x) and a bound on its error, at points (m, 1) that lie at ``t`` of the panel ``own``; −1 for none."""
-        every = np.arange(len(self.charts.kind))
-        at = self.points(every, np.broadcast_to(_T, (len(every), len(_T))))
-        y = at[0].reshape(1, -1), at[1].reshape(1, -1)
-        mass, average = np.abs(self.weighted).sum(-1), self.scale / 2
-        allowed = _INNER * self.scale * (np.sqrt(_diagonal(self.k, x)[:, 0]) + average)
-        u, slack = np.zeros(len(t)), np.zeros(len(t))
-        step = max(1, _BLOCK // y[0].size)
+    def potential(self, own: Array, t: Array, x: Points) -> tuple[Array, float]:
+        """u(x) at points (m, 1), at ``t`` of the panel ``own`` or −1 for none; its error over S·(√k(x, x) + S/2)."""
+        every = np.arange(len(self.mass))
+        ones = np.ones(len(every))
+        at = self.points(every, np.tile(_T, (len(every), 1)))
+        y, w = (at[0].reshape(1, -1), at[1].reshape(1, -1)), self.weights(every, np.tile(_NODES, (len(every), 1)), ones)
+        unit = self.scale * (np.sqrt(_diagonal(self.k, x)[:, 0]) + self.scale / 2)
+        allowed, worst = _INNER * unit, 0.0
+        u, step = np.zeros(len(t)), max(1, _BLOCK // y[0].size)
         for rows in (slice(i, i + step) for i in range(0, len(t), step)):
             some = x[0][rows], x[1][rows]
             values = self.k(some, y).reshape(-1, len(every), len(_T))
-            gap = _missed(values) * mass
-            near = (gap > allowed[rows, None]) | (own[rows, None] == every)
-            far = np.where(near[..., None], 0.0, values[..., :16])
-            u[rows] = far.reshape(len(far), -1) @ self.weighted.ravel()
-            slack[rows] = np.where(near, 0.0, gap).sum(-1)
-            close = self._close(some, own[rows], t[rows], near, allowed[rows])
-            u[rows] += close[0]
-            slack[rows] += close[1]
-        return u, slack
+            inside = own[rows, None] == every
+            near = inside | (_missed(values) * self.mass > allowed[rows, None])
+            u[rows] = np.where(near[..., None], 0.0, values[..., :16]).reshape(len(values), -1) @ w.ravel()
+            i, j = np.nonzero(near)  # cut at x where x lies inside
+            own_i, own_j = np.nonzero(inside)
+            cut = np.where(inside[i, j], t[rows][i], 1.0)
+            low = np.concatenate([-np.ones(len(i)), t[rows][own_i]])
+            high = np.concatenate([cut, np.ones(len(own_i))])
+            i, j = np.concatenate([i, own_i]), np.concatenate([j, own_j])
+            close, missed = self.integrated(partial(self._close, some), i, j, low, high, allowed[rows])
+            u[rows], worst = u[rows] + close, max(worst, float((missed / unit[rows]).max()))
+        return u, worst + _INNER * len(every)
 
-    def _close(self, x: Points, own: Array, t: Array, near: Array, allowed: Array) -> tuple[Array, Array]:
-        """What the ``near`` panels (m, panels) add to u: bisected, after a cut at x where x lies in one."""
-        row, panel = np.nonzero(near)
-        low, high = -np.ones(len(row)), np.ones(len(row))
-        inside = own[row] == panel
-        cut = np.where(inside, t[row], 1.0)
-        row, panel = np.concatenate([row, row[inside]]), np.concatenate([panel, panel[inside]])
-        low, high = np.concatenate([low, cut[inside]]), np.concatenate([cut, high[inside]])
-        u, slack = np.zeros(len(t)), np.zeros(len(t))
-        for level in range(_LEVELS):
-            s = _part(low, high)
-            values = self.k((x[0][row], x[1][row]), self.points(panel, s))
-            w = self.weights(panel, s[:, :16], (high - low) / 2)
-            gap = _missed(values) * np.abs(w).sum(-1)
-            done = (gap <= allowed[row]) | (level == _LEVELS - 1)
-            u += np.bincount(row[done], (values[:, :16] * w).sum(-1)[done], len(t))
-            slack += np.bincount(row[done], gap[done], len(t))
-            row, panel, low, high = _bisected(~done, row, panel, low, high)
-            if not len(row):
-                break
-        return u, slack
+    def _close(self, x: Points, row: Array, panel: Array, t: Array) -> Array:
+        return self.k((x[0][row], x[1][row]), self.points(panel, t))
 
     def located(self, z: Array) -> tuple[Array, Array, Points]:
         """The panel of each point z (m,), −1 for none; its place in [−1, 1] there; the points (m, 1)."""
@@ -275,40 +301,50 @@ class _Field(NamedTuple):
         return own, t[np.arange(len(z)), own], (np.zeros((len(z), 1)), z[:, None])
 
 
-def _field(lines: list[Line], found: Integral, k: Values, centre: float) -> tuple[_Field, float]:
-    """p − q on the panels of `_measured`, halved until 16 coefficients give it, and what √k·(p + q) leaves out."""
-    scale, left_out = _plain(found.value, found), _plain(found.error, found)
-    panels, kept = found.panels, []
-    for level in range(30):
+def _field(lines: list[Line], measured: _Measured, k: Values, centre: float) -> tuple[_Field, float]:
+    """P − Q on the panels, halved until 16 coefficients give it and joined where they still do; what is left out."""
+    scale = measured.scale
+
+    def series(panels: Charts) -> tuple[Array, Array, Array]:
+        """Coefficients, ∫√k·(p + q), and whether the last coefficients are small, or rounding of x."""
         anchor, offset, log_jacobian = panels.at(_within(panels, _NODES))
-        half = _halves(panels)[:, None]
-        values = _signed(lines, anchor, offset, log_jacobian) * half
-        both = np.exp(np.logaddexp.reduce([_log(law, anchor, offset) for law in lines]) + log_jacobian) * half
+        signed, both = _densities(lines, measured.log_masses, panels)
         root = np.sqrt(_diagonal(k, (anchor, offset - centre)))
-        modes = values @ _TO_MODES
-        rounded = 4e-16 * np.maximum(np.abs(panels.low), np.abs(panels.high)) / half[:, 0]
+        modes = signed @ _TO_MODES
+        rounded = 4e-16 * (np.abs(offset) * np.exp(-log_jacobian)).max(-1) / np.maximum(_halves(panels), 1e-300)
         least = rounded * (np.abs(modes) @ np.arange(16)) + 1e-15 * np.abs(modes).max(-1)
         rest = np.abs(modes[:, 14:]).sum(-1)
-        done = (rest <= least) | (rest * root.max(-1) <= _INNER * scale) | (level == 29)
-        kept.append((panels[done], modes[done], values[done] * _WEIGHTS, ((both * root) @ _WEIGHTS)[done]))
-        left, right = (panels[~done]._replace(**{side: _middles(panels[~done])}) for side in ("high", "low"))
-        panels = Charts(*(np.concatenate(pair) for pair in zip(left, right, strict=True)))
-        if done.all():
+        return modes, (both * root) @ _WEIGHTS, (rest <= least) | (rest * root.max(-1) <= _INNER * scale)
+
+    panels = measured.panels
+    for _ in range(30):
+        rest = ~series(panels)[2]
+        if not rest.any() or len(panels.kind) > _PANELS:
             break
-    columns = list(zip(*kept, strict=True))
-    charts = Charts(*(np.concatenate(part) for part in zip(*columns[0], strict=True)))
-    modes, weighted, density = (np.concatenate(part) for part in columns[1:])
+        middle = ((panels.low + panels.high) / 2)[rest]
+        coarse = _taken(panels, rest)
+        panels = _joined(_taken(panels, ~rest), coarse._replace(high=middle), coarse._replace(low=middle))
+    panels = _taken(panels, np.lexsort((panels.low, panels.scale, panels.start, panels.kind)))
+    first, before = 0, math.inf
+    while len(panels.kind) < before or first == 1:
+        before, one = len(panels.kind), np.arange(first, len(panels.kind) - 1, 2)
+        a, b = _taken(panels, one), _taken(panels, one + 1)
+        fit = (a.kind == b.kind) & (a.start == b.start) & (a.scale == b.scale) & (a.high == b.low)
+        one, both = one[fit], _taken(a._replace(high=b.high), fit)
+        apart, (_, together, resolved) = series(panels)[1], series(both)
+        fit = resolved & (np.abs(apart[one] + apart[one + 1] - together) <= _INNER * scale)
+        panels.high[one[fit]] = both.high[fit]
+        panels, first = _taken(panels, np.setdiff1d(np.arange(before), one[fit] + 1)), 1 - first
+    modes, density, _ = series(panels)
     order = np.argsort(density)
-    small = np.cumsum(density[order]) <= _DROPPED * scale
-    left_out += float(density[order[small]].sum())
-    keep = np.sort(order[~small])
-    charts, plain = charts[keep], charts.kind[keep] == 0
-    charts = charts._replace(
-        start=np.where(plain, charts.start, charts.start - centre),
-        low=np.where(plain, charts.low - centre, charts.low),
-        high=np.where(plain, charts.high - centre, charts.high),
-    )
-    return _Field(k, charts, modes[keep].T, weighted[keep], density[keep], scale), left_out
+    small = order[np.cumsum(density[order]) <= _DROPPED * scale]
+    left_out = measured.error + float(density[small].sum())
+    keep = np.setdiff1d(np.arange(len(density)), small)
+    c = _taken(panels, keep)
+    moved, plain = c._replace(start=c.start - centre), c._replace(low=c.low - centre, high=c.high - centre)
+    charts = Charts(*(np.where(c.kind == 0, own, other) for own, other in zip(plain, moved, strict=True)))
+    mass = np.abs(_densities(lines, measured.log_masses, c)[0]) @ _WEIGHTS
+    return _Field(k, charts, modes[keep].T, mass, float(density.sum()), scale), left_out
 
 
 def _values(kernel: Kernel) -> Values:
@@ -326,13 +362,17 @@ def _values(kernel: Kernel) -> Values:
 
 def _distance_induced(order: float, x: Points, y: Points) -> Array:
     """|x|^β + |y|^β − |x − y|^β, in a form that keeps its digits where one of them is far out."""
-    gap = np.abs((x[0] - y[0]) + (x[1] - y[1]))
     a, b = x[0] + x[1], y[0] + y[1]
-    small, large = np.minimum(np.abs(a), np.abs(b)), np.maximum(np.abs(a), np.abs(b))
-    with np.errstate(all="ignore"):
-        ratio = np.where(large > 0, small / large, 0.0)
-        far = -(large**order) * np.expm1(order * np.log1p(np.minimum(ratio, 0.5) * -np.sign(a) * np.sign(b)))
-    return small**order + np.where(ratio < 0.5, far, large**order - gap**order)
+    size_a, size_b = np.abs(a), np.abs(b)
+    if order == 1:
+        return np.where((a > 0) == (b > 0), 2 * np.minimum(size_a, size_b), 0.0)
+    value = size_a**order + size_b**order - np.abs((x[0] - y[0]) + (x[1] - y[1])) ** order
+    far = (size_a < 1e-3 * size_b) | (size_b < 1e-3 * size_a)
+    if far.any():
+        a, b = np.broadcast_to(a, far.shape)[far], np.broadcast_to(b, far.shape)[far]
+        small, large = np.where(np.abs(a) < np.abs(b), a, b), np.where(np.abs(a) < np.abs(b), b, a)
+        value[far] = np.abs(small) ** order - np.abs(large) ** order * np.expm1(order * np.log1p(-small / large))
+    return value
 
 
 def _diagonal(k: Values, x: Points) -> Array:
@@ -351,21 +391,12 @@ def _among(k: Values, z: Array, weights: Array) -> float:
 
 def _log(law: Line, anchor: Array, offset: Array) -> Array:
     """The log-density; −inf where it has left the range of floating point."""
-    return np.nan_to_num(law.at(anchor, offset), nan=-math.inf, neginf=-math.inf, posinf=math.inf)
-
-
-def _signed(lines: list[Line], anchor: Array, offset: Array, log_jacobian: Array) -> Array:
-    """(p − q) dx/dτ."""
-    parts = [np.exp(_log(law, anchor, offset) + log_jacobian) for law in lines]
-    return parts[0] - parts[1] if len(parts) == 2 else parts[0]
+    value = law.at(anchor.ravel(), offset.ravel()).reshape(anchor.shape)
+    return np.where(np.isnan(value), -math.inf, value)
 
 
 def _middle(lines: list[Line]) -> float:
     return float(lines[0].marks[len(lines[0].marks) // 2])
-
-
-def _plain(size: float, found: Integral) -> float:
-    return size * math.exp(found.log_scale) if size else 0.0
 
 
 def _missed(values: Array) -> Array:
@@ -377,22 +408,14 @@ def _halves(charts: Charts) -> Array:
     return (charts.high - charts.low) / 2
 
 
-def _middles(charts: Charts) -> Array:
-    return (charts.high + charts.low) / 2
-
-
 def _within(charts: Charts, t: Array) -> Array:
     """τ of t in [−1, 1], one row or one for each chart."""
-    return _middles(charts)[:, None] + _halves(charts)[:, None] * t
+    return ((charts.high + charts.low) / 2)[:, None] + _halves(charts)[:, None] * t
 
 
-def _part(low: Array, high: Array) -> Array:
-    return ((low + high) / 2)[:, None] + ((high - low) / 2)[:, None] * _T
+def _taken(charts: Charts, index: Array) -> Charts:
+    return Charts(*(part[index] for part in tuple(charts)))
 
 
-def _bisected(rest: Array, *columns: Array) -> tuple[Array, ...]:
-    """Both halves of the intervals that are left, the last two columns."""
-    *others, low, high = (column[rest] for column in columns)
-    middle = (low + high) / 2
-    pairs = [(other, other) for other in others] + [(low, middle), (middle, high)]
-    return tuple(np.concatenate(pair) for pair in pairs)
+def _joined(*charts: Charts) -> Charts:
+    return Charts(*(np.concatenate(parts) for parts in zip(*charts, strict=True)))

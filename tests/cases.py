@@ -29,7 +29,10 @@ ROWS = {  # every row of the table, with parameters where it needs them
     "skew_kl": {"weight": 0.3},
     "gan": {},
 }
-MORE = [("alpha", {"alpha": a}) for a in (-1.5, 0.0, 0.5, 1.0, 2.0, 3.0)] + [("hockey_stick", {"gamma": 0.5}), ("hockey_stick", {"gamma": 1.0})]
+MORE = [("alpha", {"alpha": a}) for a in (-1.5, 0.0, 0.5, 1.0, 2.0, 3.0)] + [
+    ("hockey_stick", {"gamma": 0.5}),
+    ("hockey_stick", {"gamma": 1.0}),
+]
 
 
 def normal(mean: float, variance: float) -> Any:

@@ -14,7 +14,7 @@ ANY = ("vectors", "point_clouds", "gaussians")
 
 @law(
     "D(P, P) = 0, and D(P, Q) > 0 where P ≠ Q (asked of vectors at total variation ≥ 1e-6)",
-    "every divergence and metric; f-divergences with f strictly convex at 1 (not hockey-stick, γ ≠ 1)",
+    "every divergence and metric but hockey-stick with γ ≠ 1 (f is not strictly convex at 1) and Rényi of order 0",
     on=ANY,
     examples=two,
     groups=("divergence", "metric"),

@@ -237,13 +237,15 @@ def choose(group: str, names: str | Iterable[str], kinds: tuple[str, ...], given
         on_it = [law for law in laws() if on in law.on]
         everything = Laws(law for law in on_it if group in law.groups or set(given) & set(law.companions))
         return on, _with_companions(everything, given)
-    wanted = (names,) if isinstance(names, str) else tuple(names)
+    wanted = tuple(
+        str(name).replace("-", "_").replace(" ", "_") for name in ([names] if isinstance(names, str) else names)
+    )
     if not wanted:
         raise ValueError("laws must be 'all' or at least one name: got none")
     known = Laws(law for law in laws() if set(kinds) & set(law.on))
     for name in wanted:
         if name not in known.names:
-            close = difflib.get_close_matches(str(name), known.names, n=len(known), cutoff=0)
+            close = difflib.get_close_matches(name, known.names, n=len(known), cutoff=0)
             raise ValueError(f"unknown law {name!r}: choose from {', '.join(dict.fromkeys(close))}")
     for on in kinds:
         found = Laws(law for name in wanted for law in known if law.name == name and on in law.on)

@@ -15,13 +15,12 @@ from divergences.testing.simplex import (
     Array,
     Codes,
     bounds,
-    choices,
     chosen,
     coded,
     probabilities,
     related,
-    rows,
     snapped,
+    tables,
     weights,
 )
 from divergences.testing.strategies import COORDINATES, Strategy, gaussians, pairs
@@ -41,8 +40,8 @@ def three(scope: Scope) -> Strategy[Example]:
     if scope.on != "vectors":
         return _several(scope, "pqr")
 
-    def example(drawn: Any) -> Example:
-        codes, (kind, distance, place) = drawn
+    def example(codes: Codes, header: Codes) -> Example:
+        kind, distance, place = header
         p, q = pair_of(codes, kind, distance, scope)
         middle = (p + q) / 2
         if place % 3 == 1 and ((middle == 0) | (middle >= scope.entries.least)).all():
@@ -50,7 +49,7 @@ def three(scope: Scope) -> Strategy[Example]:
         r = probabilities(weights(codes)[:, 3], scope.entries)
         return {"p": p, "q": q, "r": snapped(snapped(r, p, scope.entries), q, scope.entries)}
 
-    return coded(rows(4, scope.n), 3).map(example)
+    return tables(example, 4, scope.n, 3)
 
 
 def pair_of(codes: Codes, kind: int, distance: int, scope: Scope) -> tuple[Array, Array]:
@@ -67,8 +66,8 @@ def clouds(count: int, scope: Scope) -> Strategy[list[Array]]:
     """Return clouds of one dimension and scale; later ones at times repeat or move the first, or share a point."""
     low, high = bounds(scope.d)
 
-    def example(drawn: Any) -> list[Array]:
-        (size, scale, *relations), *points = drawn
+    def example(*drawn: Codes) -> list[Array]:
+        *points, (size, scale, *relations) = drawn
         d, unit = low + size % (high - low + 1), SCALES[scale % len(SCALES)]
         first, *others = (chosen(COORDINATES, codes[:, :d]) * unit for codes in points)
         found = [first]
@@ -82,7 +81,7 @@ def clouds(count: int, scope: Scope) -> Strategy[list[Array]]:
             found.append(other)
         return found
 
-    return st.tuples(choices(1 + count), *[rows(high, scope.n)] * count).map(example)
+    return tables(example, high, scope.n, 1 + count, count)
 
 
 def _several(scope: Scope, names: str) -> Strategy[Example]:
@@ -90,11 +89,10 @@ def _several(scope: Scope, names: str) -> Strategy[Example]:
         return clouds(len(names), scope).map(lambda found: dict(zip(names, found, strict=True)))
 
     def normal_laws(d: int) -> Strategy[Example]:
-        return coded(st.tuples(*[gaussians(d)] * len(names)), 1).map(
-            lambda drawn: {
-                name: drawn[0][0 if drawn[1][0] % 3 == 1 and name == "q" else i] for i, name in enumerate(names)
-            }
-        )
+        def example(laws: tuple[MultivariateNormal, ...], codes: Codes) -> Example:
+            return {name: laws[0 if codes[0] % 3 == 1 and name == "q" else i] for i, name in enumerate(names)}
+
+        return coded(st.tuples(*[gaussians(d)] * len(names)), 1, example)
 
     return st.integers(*bounds(scope.d)).flatmap(normal_laws)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from divergences.testing.examples import clouds
 from divergences.testing.law import Claim, Example, Scope, at_least, at_most, equal, law, same
-from divergences.testing.simplex import Array, bounds, chosen, coded
+from divergences.testing.simplex import Array, Codes, bounds, chosen, coded
 from divergences.testing.strategies import COORDINATES, Strategy, permutation
 from divergences.testing.subject import Subject
 
@@ -26,11 +26,11 @@ def two_clouds(scope: Scope) -> Strategy[Example]:
 def reordered(scope: Scope) -> Strategy[Example]:
     """Two clouds and an order of the points of each."""
 
-    def example(drawn: Any) -> Example:
-        (x, y), keys = drawn
+    def example(found: list[Array], keys: Codes) -> Example:
+        x, y = found
         return {"x": x, "y": y, "i": permutation(keys[: len(x)]), "j": permutation(keys[: len(y)])}
 
-    return coded(clouds(2, scope), bounds(scope.n)[1]).map(example)
+    return coded(clouds(2, scope), bounds(scope.n)[1], example)
 
 
 @law(
@@ -48,12 +48,12 @@ def order_of_points(D: Subject, x: Array, y: Array, i: Array, j: Array) -> Itera
 def shifted(scope: Scope) -> Strategy[Example]:
     """Two clouds and a vector on the grid of their coordinates, so that sums are exact."""
 
-    def example(drawn: Any) -> Example:
-        (x, y), codes = drawn
+    def example(found: list[Array], codes: Codes) -> Example:
+        x, y = found
         far = np.abs(np.concatenate([x, y])).max() > 10
         return {"x": x, "y": y, "c": chosen(COORDINATES, codes[: x.shape[1]]) * (1000.0 if far else 1.0)}
 
-    return coded(clouds(2, scope), bounds(scope.d)[1]).map(example)
+    return coded(clouds(2, scope), bounds(scope.d)[1], example)
 
 
 @law("D(x + c, y + c) = D(x, y)", WASSERSTEIN + ", MMD with a kernel of x − y", on=ON, examples=shifted, call="x, y")
@@ -77,8 +77,8 @@ def translation(D: Subject, x: Array, c: Array) -> Iterator[Claim]:
 def scaled(scope: Scope) -> Strategy[Example]:
     """Two clouds and a power of 2."""
     factors = (2.0, 0.5, 8.0, -1.0, -4.0)
-    return coded(clouds(2, scope), 1).map(
-        lambda d: {"x": d[0][0], "y": d[0][1], "factor": factors[d[1][0] % len(factors)]}
+    return coded(
+        clouds(2, scope), 1, lambda z, codes: {"x": z[0], "y": z[1], "factor": factors[codes[0] % len(factors)]}
     )
 
 
@@ -104,13 +104,13 @@ def w1_le_w2(D: Subject, x: Array, y: Array) -> Iterator[Claim]:
 def with_critic(scope: Scope) -> Strategy[Example]:
     """Two clouds and what makes a 1-Lipschitz function: centres and heights of cones, their lower or upper envelope."""
 
-    def example(drawn: Any) -> Example:
-        (x, y, centres), (sign, *codes) = drawn
+    def example(found: list[Array], header: Codes) -> Example:
+        (x, y, centres), (sign, *codes) = found, header
         scale = np.abs(np.concatenate([x, y, centres])).max() / 4
         heights = chosen(COORDINATES, codes[: len(centres)]) * scale
         return {"x": x, "y": y, "centres": centres, "heights": heights, "sign": 1 - 2 * int(sign % 2)}
 
-    return coded(clouds(3, scope), 1 + bounds(scope.n)[1]).map(example)
+    return coded(clouds(3, scope), 1 + bounds(scope.n)[1], example)
 
 
 @law(
@@ -143,14 +143,14 @@ def w1_dual(D: Subject, x: Array, y: Array, centres: Array, heights: Array, sign
 def repeated(scope: Scope) -> Strategy[Example]:
     """Two clouds and how often each point is counted; at least one point of each is."""
 
-    def example(drawn: Any) -> Example:
-        (x, y), codes = drawn
+    def example(found: list[Array], codes: Codes) -> Example:
+        x, y = found
         i, j = (chosen((1, 2, 0, 3), part[: len(z)]) for part, z in zip(codes.reshape(2, -1), (x, y), strict=True))
         for part in (i, j):
             part[0] = max(part[0], int(not part.any()))
         return {"x": x, "y": y, "i": i, "j": j}
 
-    return coded(clouds(2, scope), 2 * bounds(scope.n)[1]).map(example)
+    return coded(clouds(2, scope), 2 * bounds(scope.n)[1], example)
 
 
 @law(

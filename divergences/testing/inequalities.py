@@ -10,7 +10,7 @@ import numpy as np
 
 from divergences.testing.examples import total_variation, two
 from divergences.testing.law import Claim, Example, Scope, at_most, equal, law
-from divergences.testing.simplex import Array, chosen, coded
+from divergences.testing.simplex import Array, Codes, chosen, coded
 from divergences.testing.strategies import Strategy
 from divergences.testing.subject import Subject
 
@@ -43,12 +43,11 @@ def two_orders(scope: Scope) -> Strategy[Example]:
     """P, Q and two orders other than 1, of which the first is smaller."""
     orders = (2.0, 3.0, 1.5, 1.1, 5.0) + ((0.5, 0.25, 0.75, 0.9) if scope.on == "vectors" else ())
 
-    def example(drawn: Any) -> Example:
-        laws, codes = drawn
+    def example(laws: Example, codes: Codes) -> Example:
         alpha, beta = sorted(float(order) for order in chosen(orders, codes))
         return {**laws, "alpha": alpha, "beta": beta}
 
-    return coded(two(scope), 2).map(example)
+    return coded(two(scope), 2, example)
 
 
 @law(

@@ -214,14 +214,14 @@ def zero_at_equality(D: Subject, sample: Samples) -> Iterator[Claim]:
 
 
 @law(
-    "the gradient of D in x and y along a direction = (D(h) − D(−h))/2h, h = 1e-5, within 1e-5 (1 + |slope|)",
-    "estimators that are differentiable where points differ; tensors only",
+    "the gradient of D in x and y along a direction = (D(h) − D(−h))/2h within 1e-5 (1 + |slope|), h small",
+    "estimators that are differentiable almost everywhere; tensors only",
     on=ON,
     examples=sampled,
     call="x, y",
 )
 def gradients(D: Subject, sample: Samples) -> Iterator[Claim]:
-    """Check automatic differentiation against differences along one direction."""
+    """Check automatic differentiation against differences along one direction, over h = 1e-5, 1e-6 or 1e-7: kinks."""
     x, y = (torch.as_tensor(z) for z in sample)
     g = torch.Generator().manual_seed(sample.seed)
     u, v = (torch.randn(z.shape, generator=g, dtype=z.dtype) for z in (x, y))
@@ -231,10 +231,10 @@ def gradients(D: Subject, sample: Samples) -> Iterator[Claim]:
         raise Broken(f"D(x, y) has no gradient: it returned {described(value)}")
     parts = torch.autograd.grad(value, (a, b), allow_unused=True)
     slope = float(sum(((p * w).sum() for p, w in zip(parts, (u, v), strict=True) if p is not None), torch.zeros(())))
-    h = 1e-5
-    differences = (D(x + h * u, y + h * v) - D(x - h * u, y - h * v)) / (2 * h)
-    room = 1e-5 * (1 + abs(differences))
-    yield at_most("abs(gradient - difference quotient)", abs(slope - differences), "1e-5*(1 + abs(slope))", room)
+    quotients = [(D(x + h * u, y + h * v) - D(x - h * u, y - h * v)) / (2 * h) for h in (1e-5, 1e-6, 1e-7)]
+    nearest = min(quotients, key=lambda quotient: abs(slope - quotient))
+    room = 1e-5 * (1 + abs(nearest))
+    yield at_most("abs(gradient - difference quotient)", abs(slope - nearest), "1e-5*(1 + abs(slope))", room)
 
 
 @law(

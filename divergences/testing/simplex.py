@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Codes = np.ndarray[Any, np.dtype[np.uint8]]
 T = TypeVar("T")
+R = TypeVar("R")
 Range = int | tuple[int, int]
 
 CODE = st.integers(0, 255)
+DISTANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 TINY = 1e-300  # a weight that becomes the smallest entry allowed
 # Simple weights first, for an example shrinks towards them.
 WEIGHTS = (
     1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 7.0, 9.0, 0.5, 0.1, 0.0, 1e-2, 1e-3, TINY, 1e-4, 1e-6,
     0.0, TINY, 1e-8, math.pi, math.sqrt(2), math.exp(-1), 0.618033988749895, 12.7,
 )  # fmt: skip
-KINDS = ("independent", "near", "equal", "nested", "nesting", "disjoint", "permuted", "independent", "near")
+KINDS = ("independent", "near", "equal", "nested", "nesting", "disjoint", "permuted", "independent", "near", "near")
 
 
 class Entries(NamedTuple):
@@ -40,8 +42,8 @@ class Entries(NamedTuple):
 
     @property
     def distances(self) -> list[float]:
-        """Total variations of near pairs: 10⁻¹, 10⁻², … down to ``nearest``."""
-        return [10.0**-k for k in range(1, math.floor(-math.log10(self.nearest) + 1e-9) + 1)]
+        """Total variations of near pairs: 10⁻¹, …, 10⁻⁶ and few below, down to ``nearest``."""
+        return [d for d in DISTANCES if d > self.nearest] + [self.nearest]
 
     def coarser(self, factor: float, n: int) -> Entries:
         """Return entries so large that products with numbers above 1/factor are allowed entries still."""
@@ -50,23 +52,42 @@ class Entries(NamedTuple):
 
 def choices(width: int) -> st.SearchStrategy[Codes]:
     """Return (width,) codes, each 0 to 255: a choice from a table of k entries is a code modulo k."""
-    if width > 5:
-        return st.binary(min_size=width, max_size=width).map(lambda drawn: np.frombuffer(drawn, np.uint8))
-    return st.tuples(*[CODE] * width).map(lambda drawn: np.array(drawn, dtype=np.uint8))  # not as often all 0
+    return st.binary(min_size=width, max_size=width).map(lambda drawn: np.frombuffer(drawn, np.uint8))
 
 
-def rows(width: int, n: Range, unique_by: Callable[[bytes], int] | None = None) -> st.SearchStrategy[Codes]:
-    """Return (n, width) codes, a draw for each row; no two rows have the same ``unique_by``."""
+def coded(strategy: st.SearchStrategy[T], width: int, make: Callable[[T, Codes], R]) -> st.SearchStrategy[R]:
+    """Return ``make(example, codes)`` of another strategy's examples and (width,) codes."""
+    codes = [CODE] * width if width <= 5 else [st.binary(min_size=width, max_size=width)]
+    return st.tuples(*codes, strategy).map(lambda drawn: make(drawn[-1], _codes(drawn[:-1])))
+
+
+def tables(
+    make: Callable[..., R],
+    width: int,
+    n: Range,
+    header: int,
+    count: int = 1,
+    unique_by: Callable[[Any], int] | None = None,
+) -> st.SearchStrategy[R]:
+    """Return ``make(*tables, codes)`` of ``count`` tables of (n, width) codes, and (header,) codes.
+
+    The header is drawn first and code by code: Hypothesis often leaves at its simplest what comes last or is bytes. A
+    row is one draw, for speed. No two rows have the same ``unique_by``.
+    """
     low, high = bounds(n)
-    row = st.binary(min_size=width, max_size=width)
-    return st.lists(row, min_size=low, max_size=high, unique_by=unique_by).map(
-        lambda drawn: np.frombuffer(b"".join(drawn), np.uint8).reshape(-1, width)
-    )
+    rows = st.lists(st.binary(min_size=width, max_size=width), min_size=low, max_size=high, unique_by=unique_by)
+
+    def decoded(drawn: tuple[Any, ...]) -> R:
+        found = [np.frombuffer(b"".join(part), np.uint8).reshape(-1, width) for part in drawn[header:]]
+        return make(*found, _codes(drawn[:header]))
+
+    return st.tuples(*[CODE] * header, *[rows] * count).map(decoded)
 
 
-def coded(strategy: st.SearchStrategy[T], width: int) -> st.SearchStrategy[tuple[T, Codes]]:
-    """Return an example with (width,) codes. They are drawn first: Hypothesis often leaves what is last simplest."""
-    return st.tuples(choices(width), strategy).map(lambda drawn: (drawn[1], drawn[0]))
+def _codes(drawn: tuple[Any, ...]) -> Codes:
+    if drawn and isinstance(drawn[0], bytes):
+        return np.frombuffer(drawn[0], np.uint8)
+    return np.array(drawn, dtype=np.uint8)
 
 
 def chosen(table: tuple[float, ...], codes: Any) -> Array:

@@ -18,10 +18,9 @@ from divergences.testing.simplex import (
     bounds,
     choices,
     chosen,
-    coded,
     probabilities,
     related,
-    rows,
+    tables,
     weights,
 )
 
@@ -48,7 +47,7 @@ def probability_vectors(n: Range = (2, 6), *, zeros: bool = True, least: float =
         ((3,), 1e-09)
     """
     n, entries = counted("n", n), allowed(n, zeros, least)
-    return rows(1, n).map(lambda codes: probabilities(weights(codes)[:, 0], entries))
+    return tables(lambda codes, _: probabilities(weights(codes)[:, 0], entries), 1, n, 0)
 
 
 def pairs(
@@ -56,7 +55,7 @@ def pairs(
 ) -> Strategy[tuple[Array, Array]]:
     """Pairs (p, q) on the same outcomes: independent, equal, near, with nested or disjoint supports, or permuted.
 
-    Near pairs share their support and are at total variation 10⁻¹, 10⁻², … down to ``nearest``; no pair differs by
+    Near pairs share their support and are at total variation from 10⁻¹ down to ``nearest``; no pair differs by
     less than a quarter of it. Raises as `probability_vectors`.
 
     Args:
@@ -72,9 +71,7 @@ def pairs(
         ([0.0, 1.0], [0.0, 1.0])
     """
     n, entries = counted("n", n), allowed(n, zeros, least, nearest)
-    return coded(rows(3, n), 2).map(
-        lambda drawn: related(KINDS[drawn[1][0] % len(KINDS)], drawn[0], drawn[1][1], entries)
-    )
+    return tables(lambda codes, header: related(KINDS[header[0] % len(KINDS)], codes, header[1], entries), 3, n, 2)
 
 
 def dominated_pairs(
@@ -90,15 +87,15 @@ def dominated_pairs(
     """
     n, entries = counted("n", n), allowed(n, zeros, least, nearest)
 
-    def dominated(drawn: Any) -> tuple[Array, Array]:
-        kind = KINDS[drawn[1][0] % len(KINDS)]
-        q, p = related("nested" if kind == "disjoint" else kind, drawn[0], drawn[1][1], entries)
+    def dominated(codes: Codes, header: Codes) -> tuple[Array, Array]:
+        kind = KINDS[header[0] % len(KINDS)]
+        q, p = related("nested" if kind == "disjoint" else kind, codes, int(header[1]), entries)
         inside = np.where(q > 0, p, 0)
         if (inside == p).all():
             return p, q
         return (probabilities(inside, entries), q) if inside.any() else (q.copy(), q)
 
-    return coded(rows(3, n), 2).map(dominated)
+    return tables(dominated, 3, n, 2)
 
 
 def markov_kernels(n: Range, m: Range, *, zeros: bool = True, least: float = 2**-4) -> Strategy[Array]:
@@ -118,8 +115,8 @@ def markov_kernels(n: Range, m: Range, *, zeros: bool = True, least: float = 2**
     low, high = bounds(m)
     kinds = ("lumping", "permutation", "noisy", "noisy") if zeros else ("noisy",)
 
-    def kernel(drawn: Any) -> Array:
-        codes, (size, choice) = drawn
+    def kernel(codes: Codes, header: Codes) -> Array:
+        size, choice = (int(code) for code in header)
         width, kind = low + size % (high - low + 1), kinds[choice % len(kinds)]
         if kind == "permutation" and low <= len(codes) <= high:
             return np.eye(len(codes))[permutation(codes[:, 0])]
@@ -127,7 +124,7 @@ def markov_kernels(n: Range, m: Range, *, zeros: bool = True, least: float = 2**
             return np.eye(width)[codes[:, 0] % width]
         return np.array([probabilities(row, entries) for row in weights(codes[:, 1 : 1 + width])])
 
-    return coded(rows(1 + high, n), 2).map(kernel)
+    return tables(kernel, 1 + high, n, 2)
 
 
 def gaussians(d: Range = (1, 3)) -> Strategy[MultivariateNormal]:
@@ -178,15 +175,15 @@ def point_clouds(n: Range = (1, 6), d: Range = (1, 3), *, duplicates: bool = Tru
         raise ValueError(f"n must be at most {len(COORDINATES)} where duplicates=False: got {bounds(n)[1]}")
     low, high = bounds(d)
 
-    def cloud(drawn: Any) -> Array:
-        codes, (size, repeat) = drawn
+    def cloud(codes: Codes, header: Codes) -> Array:
+        size, repeat = (int(code) for code in header)
         x = chosen(COORDINATES, codes[:, : low + size % (high - low + 1)])
         if duplicates and repeat % 4 == 1:  # chance alone seldom repeats a point in several dimensions
             x[-1] = x[0]
         return x
 
     first = None if duplicates else lambda row: row[0] % len(COORDINATES)
-    return coded(rows(high, n, unique_by=first), 2).map(cloud)
+    return tables(cloud, high, n, 2, unique_by=first)
 
 
 def permutation(keys: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

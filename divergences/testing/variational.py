@@ -46,8 +46,8 @@ def fenchel_young(D: Subject, u: float, s: float) -> Iterator[Claim]:
 def with_critic(scope: Scope) -> Strategy[Example]:
     """A pair and a free critic value for each outcome."""
     pairs = vectors(scope._replace(entries=scope.entries._replace(least=max(1e-6, scope.entries.least))))
-    return coded(pairs, bounds(scope.n)[1]).map(
-        lambda d: {"p": d[0][0], "q": d[0][1], "v": chosen(CRITICS, d[1][: len(d[0][0])])}
+    return coded(
+        pairs, bounds(scope.n)[1], lambda pq, codes: {"p": pq[0], "q": pq[1], "v": chosen(CRITICS, codes[: len(pq[0])])}
     )
 
 

@@ -157,11 +157,12 @@ CORRECT = {
         reverse_kl, ("reversal",), options={"reverse": kl}, value=(HALF, QUARTER, math.log(27 / 16) / 4)
     ),
     "js": Right(
-        js, (*ALL, "symmetry", "js_bound", "gan_chain", "bounded"),
+        js, ("identity", "data_processing", "joint_convexity", "symmetry", "js_bound", "gan_chain", "bounded"),
         options={"upper_bound": math.log(2)}, value=(np.array([1.0, 0.0]), np.array([0.0, 1.0]), math.log(2)),
     ),
     "jeffreys": Right(
-        lambda p, q: kl(p, q) + kl(q, p), ("identity", "data_processing", "symmetry"), value=(HALF, QUARTER, math.log(3) / 4),
+        lambda p, q: kl(p, q) + kl(q, p), ("identity", "data_processing", "symmetry"),
+        value=(HALF, QUARTER, math.log(3) / 4),
     ),
     "total_variation": Right(
         total_variation, (*ALL, "symmetry", "bounded", "sufficiency", "continuity"), options={"upper_bound": 1.0},
