@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint accuracy evidence readme clean
+.PHONY: install demo test lint accuracy bench evidence readme clean
 
 install: .venv/installed
 
@@ -24,6 +24,9 @@ lint: install
 
 accuracy: install
 	$(BIN)/python -m benchmarks.accuracy
+
+bench: install
+	$(BIN)/python -m benchmarks.exact_speed
 
 evidence: install
 	$(BIN)/python -m benchmarks.evidence

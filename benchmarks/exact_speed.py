@@ -1,6 +1,6 @@
-"""Exact values against one pass over the same memory: ``python -m benchmarks.exact_speed`` writes the ratios.
+"""Exact values against a pass over the same memory, and batches against loops: `make bench` writes the ratios.
 
-A row is a name, what is timed, and the pass it is compared with. Both are timed in turn in one run, and the ratio is of
+A row is a name, what is timed, and what it is compared with. Both are timed in turn in one run, and the ratio is of
 their medians, so that a busy machine slows both.
 """
 
@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
+from tqdm import tqdm
 
 import divergences as dv
 from benchmarks import results
 
-COMMAND = "python -m benchmarks.exact_speed"
+COMMAND = "make bench"
 REPEATS = 21
+PAIRS, DIMENSION, LOOP_REPEATS = 10_000, 16, 5
 Row = tuple[str, Callable[[], Any], Callable[[], Any]]
 
 
@@ -40,11 +43,37 @@ def rows() -> list[Row]:
     return found
 
 
-def measure(row: Row) -> dict[str, Any]:
+def gaussians() -> list[Row]:
+    """KL and the Bures–Wasserstein distance of many pairs: one call, and a Python loop over the pairs."""
+    generator = torch.Generator().manual_seed(0)
+    d = DIMENSION
+    A = torch.randn(2, PAIRS, d, d, dtype=torch.float64, generator=generator)
+    covariances = A @ A.mT / d + 0.1 * torch.eye(d, dtype=torch.float64)
+    means = torch.randn(2, PAIRS, d, dtype=torch.float64, generator=generator)
+
+    def built(index: Any = slice(None)) -> tuple[MultivariateNormal, MultivariateNormal]:
+        p, q = (MultivariateNormal(m[index], C[index]) for m, C in zip(means, covariances, strict=True))
+        return p, q
+
+    batch, single = built(), [built(i) for i in range(PAIRS)]
+    found: list[Row] = []
+    for name, function in {"KL": dv.kl, "W2": lambda p, q: dv.wasserstein(p, q, order=2)}.items():
+        found += [
+            (f"{name}, laws built before", lambda f=function: f(*batch), lambda f=function: [f(*x) for x in single]),
+            (
+                f"{name}, laws built inside",
+                lambda f=function: f(*built()),
+                lambda f=function: [f(*built(i)) for i in range(PAIRS)],
+            ),
+        ]
+    return found
+
+
+def measure(row: Row, repeats: int = REPEATS) -> dict[str, Any]:
     """Median times in milliseconds and their ratio, the two timed in turn."""
     name, *pair = row
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for call, found in zip(pair, times, strict=True):
             start = time.perf_counter()
             call()
@@ -54,15 +83,19 @@ def measure(row: Row) -> dict[str, Any]:
         "name": name,
         "milliseconds": round(ours, 3),
         "reference": round(theirs, 3),
-        "ratio": round(ours / theirs, 3),
+        "ratio": float(f"{ours / theirs:.3g}"),
     }
 
 
 def main() -> None:
-    measured = [measure(row) for row in rows()]
-    path = results.save("exact_speed", COMMAND, {"threads": torch.get_num_threads(), "rows": measured})
-    for row in measured:
-        print(f"{row['name']:55} {row['milliseconds']:8.2f} ms {row['reference']:8.2f} ms  ×{row['ratio']:.2f}")
+    found = {
+        "threads": torch.get_num_threads(),
+        "rows": [measure(row) for row in tqdm(rows(), desc="vectors")],
+        "gaussians": [measure(row, LOOP_REPEATS) for row in tqdm(gaussians(), desc="Gaussians")],
+    }
+    path = results.save("exact_speed", COMMAND, found)
+    for row in (*found["rows"], *found["gaussians"]):
+        print(f"{row['name']:55} {row['milliseconds']:8.2f} ms {row['reference']:8.2f} ms  ×{row['ratio']:.3g}")
     print(f"written to {path}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributions as td
 from torch import Tensor
+from tqdm import tqdm
 
 from divergences._arrays import mapped
 from divergences.laws import Empirical, line_arguments
@@ -16,17 +17,7 @@ from divergences.line import Line, line
 
 
 def batched(value: Callable[..., Tensor], p: Any, q: Any, *arguments: Any, **options: Any) -> Tensor | None:
-    """``value(*arguments, p, q, **options)`` of laws on the line, element by element of a batch; None for others."""
-    both = pairs_of(p, q)
-    if both is None:
-        return None
-    shape, elements = both
-    values = [value(*arguments, a, b, **options) for a, b in elements]
-    return torch.stack(values).reshape(shape) if values else torch.empty(shape, dtype=torch.float64)
-
-
-def pairs_of(p: Any, q: Any) -> tuple[torch.Size, Iterator[tuple[Any, Any]]] | None:
-    """Return the batch shape that p and q broadcast to, and the pairs of its elements; None unless all are on a line.
+    """``value(*arguments, p, q, **options)`` of laws on the line, element by element of a batch; None for others.
 
     Raises:
         ValueError: the batch shapes do not fit.
@@ -37,16 +28,16 @@ def pairs_of(p: Any, q: Any) -> tuple[torch.Size, Iterator[tuple[Any, Any]]] | N
     except RuntimeError:
         raise ValueError(f"the batch shapes of p and q do not fit: got {shapes[0]} and {shapes[1]}") from None
     if 0 in shape:
-        return shape, iter(())
+        return torch.empty(shape, dtype=torch.float64)
+    whole = [law.expand(shape) if isinstance(law, td.Distribution) else law for law in (p, q)]
     indices = list(np.ndindex(*shape))
-    if any(_view(element(law, shape, indices[0])) is None for law in (p, q)):
+    if any(_view(element(law, shape, indices[0])) is None for law in whole):
         return None
-
-    def elements() -> Iterator[tuple[Any, Any]]:
-        for index in indices:
-            yield _view(element(p, shape, index)), _view(element(q, shape, index))
-
-    return shape, elements()
+    values = [
+        value(*arguments, *(_view(element(law, shape, index)) for law in whole), **options)
+        for index in tqdm(indices, desc="exact values", delay=2, leave=False)
+    ]
+    return torch.stack(values).reshape(shape)
 
 
 def _view(law: Any) -> Line | Empirical | None:
@@ -66,11 +57,11 @@ def batch_shape(law: Any) -> tuple[int, ...]:
 
 
 def element(law: Any, shape: tuple[int, ...], index: tuple[int, ...]) -> Any:
-    """Return the element at ``index`` of a law expanded to the batch ``shape``; gradients pass."""
+    """Return the element at ``index`` of a law; a torch law has the batch ``shape`` already. Gradients pass."""
     if not shape:
         return law
     if isinstance(law, td.Distribution):
-        return _indexed(law.expand(shape), tuple(shape), index)
+        return _indexed(law, tuple(shape), index)
     if batch_shape(law) == ():
         return law
     shapes, loc, scale = (

@@ -34,7 +34,7 @@ def _sums(d: FDivergence, p: Tensor, q: Tensor) -> Tensor:
 
 def _of_block(d: FDivergence, p: Tensor, q: Tensor) -> Tensor:
     """D_f by the quick formula where it is exact: where D is finite and not so small that its rounding shows."""
-    if d._quick is None:
+    if d._quick is None or not p.numel():
         return d.perspective(p, q).sum(-1)
     found = d._quick(p, q)
     size = found.abs()

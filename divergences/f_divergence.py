@@ -154,6 +154,7 @@ def TotalVariation() -> FDivergence:
     """
     return FDivergence(
         term=lambda p, q, d, x: d.abs() / 2,
+        quick=lambda p, q: (p - q).abs_().sum(-1) / 2,
         derivative=lambda u: (u - 1).sign() / 2,
         conjugate=lambda t: t.clamp(min=-0.5),
         activation=lambda v: (v / 2).tanh() / 2,
@@ -176,6 +177,7 @@ def SquaredHellinger() -> FDivergence:
     """
     return FDivergence(
         term=lambda p, q, d, x: (d / (p.sqrt() + q.sqrt())) ** 2,
+        quick=lambda p, q: (p.sqrt() - q.sqrt()).square_().sum(-1),
         derivative=lambda u: (u - 1) / (u + u.sqrt()),
         conjugate=lambda t: t / (1 - t),
         activation=lambda v: -torch.expm1(-v),

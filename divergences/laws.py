@@ -119,9 +119,9 @@ def checked_probabilities(values: Tensor, name: str) -> Tensor:
     v, wide = values.detach(), torch.promote_types(values.dtype, torch.float32)
     tolerance = {torch.float64: 1e-6, torch.float32: 1e-5}.get(values.dtype, 5e-3)
     if v.numel():
-        parts = by_blocks(lambda block: (block.sum(-1, dtype=wide), block.amin()), v)
-        totals, least = torch.cat([total.flatten() for total, _ in parts]), torch.stack([low for _, low in parts])
-        if not (bool(((totals - 1).abs() <= tolerance).all()) and bool((least >= 0).all())):
+        found = by_blocks(lambda x: torch.stack([(x.sum(-1, dtype=wide) - 1).abs().amax(), -x.amin().to(wide)]), v)
+        deviation, below = torch.stack(found).amax(0).tolist()
+        if not (deviation <= tolerance and below <= 0):
             _refuse(v.double(), tolerance, name)
     return values.to(wide)
 

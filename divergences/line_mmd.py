@@ -32,7 +32,7 @@ _T = np.concatenate([_NODES, [-1.0, 1.0]])
 _TO_MODES = np.linalg.inv(legendre.legvander(_NODES, 15)).T  # values (..., 16) -> Legendre coefficients
 _TO_ENDS = _TO_MODES @ legendre.legvander(_T[16:], 15).T
 _INNER, _OUTER, _DROPPED = 1e-13, 1e-12, 1e-14  # of the scale of the answer: a pair, a panel, all that is left out
-_BLOCK, _LEVELS, _PANELS = 1 << 21, 60, 20_000
+_BLOCK, _LEVELS, _PANELS, _ROUNDS = 1 << 21, 60, 20_000, 30
 
 
 def squared_mmd(p: Law, q: Law, kernel: Kernel) -> Tensor:
@@ -64,7 +64,7 @@ def squared_mmd(p: Law, q: Law, kernel: Kernel) -> Tensor:
         >>> from divergences.kernels import Laplace
         >>> from divergences.line import line
         >>> round(squared_mmd(line(td.Uniform(0.0, 1.0)), line(td.Uniform(1.0, 2.0)), Laplace(1.0)).item(), 12)
-        0.672366634157
+        0.672364962898
     """
     _refuse_gradient(p, q)
     _check(kernel)
@@ -134,7 +134,7 @@ def _by_moments(lines: list[Line], points: Array, weights: Array, kernel: Polyno
 
 def _by_potentials(lines: list[Line], points: Array, weights: Array, kernel: Kernel) -> Integral | None:
     k, centre = _values(kernel), _middle(lines) if kernel.is_shift_free else 0.0
-    spread = min(float(np.ptp(law.marks[len(law.marks) // 4 : -(len(law.marks) // 4)])) for law in lines)
+    spread = min(float(np.diff(law.marks[len(law.marks) // 2 - 1 :][:3]).sum()) for law in lines)
 
     def log_root(x: Array) -> Array:
         if isinstance(kernel, DistanceInduced):  # a bound without a cusp
@@ -164,7 +164,7 @@ def _by_potentials(lines: list[Line], points: Array, weights: Array, kernel: Ker
 
     S = field.scale
     (value,), (error,) = field.integrated(potential, 0 * every, every, -1.0 + 0 * every, 1.0 + 0 * every, _OUTER * S**2)
-    error += 2 * S * (left_out + noise * field.density + worst * S)
+    error += 2 * S * (left_out + noise * S + worst * S)
     if len(points):
         z = points - centre
         own, t, at = field.located(z)
@@ -199,13 +199,33 @@ def _measured(lines: list[Line], log_weight: Callable[[Array], Array], of_differ
     found = Pieces(*lines).integrate(size)
     if found is None:
         return None
-    scale, error = (part * math.exp(found.log_scale) if part else 0.0 for part in (found.value, found.error))
+    panels = found.panels
+    for _ in range(_ROUNDS):
+        middle = (panels.low + panels.high) / 2
+        low, high = panels._replace(high=middle), panels._replace(low=middle)
+        halves = _over(size, low) + _over(size, high)
+        gap = np.abs(_over(size, panels) - halves)
+        coarse = (panels.kind != 0) & (gap > _INNER * halves.sum())  # a slow tail, wide panels in log-distance
+        if not coarse.any() or len(panels.kind) > _PANELS:
+            break
+        panels = _joined(_taken(panels, ~coarse), _taken(low, coarse), _taken(high, coarse))
+    last = [
+        np.flatnonzero(chart)[panels.high[chart].argmax()]  # more than lies beyond, where what is left falls
+        for start, way in set(zip(panels.start, panels.scale, strict=True))
+        if (chart := (panels.kind != 0) & (panels.start == start) & (panels.scale == way)).any()
+    ]
+    scale, error = float(halves.sum()), float(gap.sum() + halves[last].sum())
     masses = np.ones(len(lines))
     if not of_difference:  # which may leave out tails that p and q share
-        masses = np.asarray([_densities([law], [0.0], found.panels)[0].sum(0) @ _WEIGHTS for law in lines])
+        masses = np.asarray([_densities([law], [0.0], panels)[0].sum(0) @ _WEIGHTS for law in lines])
         if not (np.abs(masses - 1) <= TOLERANCE).all():
             raise ConvergenceError(f"the densities integrate to {masses}: quadrature missed part of them")
-    return _Measured(found.panels, scale, error + scale * float(np.abs(masses - 1).max()), np.log(masses))
+    return _Measured(panels, scale, error + scale * float(np.abs(masses - 1).max()), np.log(masses))
+
+
+def _over(size: Callable[[Array, Array], tuple[Array, Array]], panels: Charts) -> Array:
+    anchor, offset, log_jacobian = panels.at(_within(panels, _NODES))
+    return np.nan_to_num(np.exp(size(anchor, offset)[0] + log_jacobian)) @ _WEIGHTS * _halves(panels)
 
 
 def _densities(lines: list[Line], log_masses: Any, panels: Charts) -> tuple[Array, Array]:
@@ -223,8 +243,7 @@ class _Field(NamedTuple):
     charts: Charts  # relative to the centre
     coefficients: Array  # (16, panels)
     mass: Array  # (panels,): ∫|p − q|
-    density: float  # ∫√k(x, x)·(p + q)
-    scale: float  # S with |MMD²| ≤ S²
+    scale: float  # S = ∫√k(x, x)·(p + q), so that |MMD²| ≤ S²
 
     def points(self, panel: Array, t: Array) -> Points:
         """``t`` (n, m) of [−1, 1] on the panels (n,): from its middle, or where its chart starts."""
@@ -317,7 +336,7 @@ def _field(lines: list[Line], measured: _Measured, k: Values, centre: float) -> 
         return modes, (both * root) @ _WEIGHTS, (rest <= least) | (rest * root.max(-1) <= _INNER * scale)
 
     panels = measured.panels
-    for _ in range(30):
+    for _ in range(_ROUNDS):
         rest = ~series(panels)[2]
         if not rest.any() or len(panels.kind) > _PANELS:
             break
@@ -344,7 +363,7 @@ def _field(lines: list[Line], measured: _Measured, k: Values, centre: float) -> 
     moved, plain = c._replace(start=c.start - centre), c._replace(low=c.low - centre, high=c.high - centre)
     charts = Charts(*(np.where(c.kind == 0, own, other) for own, other in zip(plain, moved, strict=True)))
     mass = np.abs(_densities(lines, measured.log_masses, c)[0]) @ _WEIGHTS
-    return _Field(k, charts, modes[keep].T, mass, float(density.sum()), scale), left_out
+    return _Field(k, charts, modes[keep].T, mass, float(density.sum())), left_out
 
 
 def _values(kernel: Kernel) -> Values:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from divergences import countable, discrete, embeddings, kernels, line_metrics, transport
+from divergences import countable, discrete, embeddings, kernels, line_metrics, line_mmd, transport
 from divergences._arrays import tensor
 from divergences.batches import batched
 from divergences.distances import safe_sqrt
@@ -69,7 +69,8 @@ def wasserstein(
 def mmd(p: Any, q: Any, kernel: Kernel | str, squared: bool = True, *, method: str = "auto") -> Any:
     """Squared maximum mean discrepancy MMD² = E k(X, X') + E k(Y, Y') − 2 E k(X, Y) of P (data) and Q (model).
 
-    Exact for samples, and in closed form for Gaussians, their mixtures and points in any dimension, with every kernel.
+    Exact for samples, in closed form for Gaussians, their mixtures and points in any dimension, and by quadrature for
+    other laws on the line, with every kernel.
     Range: [0, ∞); with ``squared=False`` its root, a metric for characteristic kernels. Cost: O(n²d) for n points.
     Gretton et al. 2012, lemma 6.
 
@@ -169,6 +170,7 @@ _ON_INTEGERS: dict[str, Callable[..., Tensor]] = {
 }
 _ON_LINE: dict[str, Callable[..., Tensor]] = {
     "wasserstein": line_metrics.wasserstein,
+    "mmd": line_mmd.squared_mmd,
     "energy_distance": line_metrics.squared_energy,
     "kolmogorov_smirnov": line_metrics.largest_cdf_gap,
 }

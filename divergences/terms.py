@@ -49,10 +49,10 @@ def log_mean(v: Tensor, weight: float, rest: float) -> Tensor:
 def kl_sum(p: Tensor, q: Tensor) -> Tensor:
     """Σ p log(p/q) − (p − q) over the last axis; NaN where q may have no mass under p."""
     difference, least = p - q, usable(q.dtype)
-    x = q.clamp(min=least)
-    x = torch.div(difference, x, out=x).clamp_(min=-_end(p)).log1p_()
-    value = x.mul_(p).sub_(difference).sum(-1)
-    if q.min() < least:
+    hides = bool(q.amin() < least)
+    x = torch.div(difference, q.clamp(min=least) if hides else q).clamp_(min=-_end(p)).log1p_()
+    value = difference.addcmul_(x, p, value=-1).sum(-1).neg_()
+    if hides:
         value[((q < least) & (p > 0)).any(-1)] = math.nan
     return value
 
@@ -63,7 +63,7 @@ def js_sum(p: Tensor, q: Tensor) -> Tensor:
     s = (p - q).div_(total).clamp_(-_end(p), _end(p))
     at_p = torch.log1p(s, out=total).mul_(p)
     at_q = s.neg_().log1p_().mul_(q)
-    return at_p.add_(at_q).sum(-1) / 2
+    return at_p.add_(at_q).sum(-1) / 2  # not fused: exactly symmetric
 
 
 def power_sum(p: Tensor, q: Tensor, alpha: float) -> Tensor:
