@@ -208,7 +208,7 @@ def _measured(lines: list[Line], log_weight: Callable[[Array], Array], of_differ
         coarse = (panels.kind != 0) & (gap > _INNER * halves.sum())  # a slow tail, wide panels in log-distance
         if not coarse.any() or len(panels.kind) > _PANELS:
             break
-        panels = _joined(_taken(panels, ~coarse), _taken(low, coarse), _taken(high, coarse))
+        panels = Charts.joined(panels.taken(~coarse), low.taken(coarse), high.taken(coarse))
     last = [
         np.flatnonzero(chart)[panels.high[chart].argmax()]  # more than lies beyond, where what is left falls
         for start, way in set(zip(panels.start, panels.scale, strict=True))
@@ -341,25 +341,25 @@ def _field(lines: list[Line], measured: _Measured, k: Values, centre: float) -> 
         if not rest.any() or len(panels.kind) > _PANELS:
             break
         middle = ((panels.low + panels.high) / 2)[rest]
-        coarse = _taken(panels, rest)
-        panels = _joined(_taken(panels, ~rest), coarse._replace(high=middle), coarse._replace(low=middle))
-    panels = _taken(panels, np.lexsort((panels.low, panels.scale, panels.start, panels.kind)))
+        coarse = panels.taken(rest)
+        panels = Charts.joined(panels.taken(~rest), coarse._replace(high=middle), coarse._replace(low=middle))
+    panels = panels.taken(np.lexsort((panels.low, panels.scale, panels.start, panels.kind)))
     first, before = 0, math.inf
     while len(panels.kind) < before or first == 1:
         before, one = len(panels.kind), np.arange(first, len(panels.kind) - 1, 2)
-        a, b = _taken(panels, one), _taken(panels, one + 1)
+        a, b = panels.taken(one), panels.taken(one + 1)
         fit = (a.kind == b.kind) & (a.start == b.start) & (a.scale == b.scale) & (a.high == b.low)
-        one, both = one[fit], _taken(a._replace(high=b.high), fit)
+        one, both = one[fit], a._replace(high=b.high).taken(fit)
         apart, (_, together, resolved) = series(panels)[1], series(both)
         fit = resolved & (np.abs(apart[one] + apart[one + 1] - together) <= _INNER * scale)
         panels.high[one[fit]] = both.high[fit]
-        panels, first = _taken(panels, np.setdiff1d(np.arange(before), one[fit] + 1)), 1 - first
+        panels, first = panels.taken(np.setdiff1d(np.arange(before), one[fit] + 1)), 1 - first
     modes, density, _ = series(panels)
     order = np.argsort(density)
     small = order[np.cumsum(density[order]) <= _DROPPED * scale]
     left_out = measured.error + float(density[small].sum())
     keep = np.setdiff1d(np.arange(len(density)), small)
-    c = _taken(panels, keep)
+    c = panels.taken(keep)
     moved, plain = c._replace(start=c.start - centre), c._replace(low=c.low - centre, high=c.high - centre)
     charts = Charts(*(np.where(c.kind == 0, own, other) for own, other in zip(plain, moved, strict=True)))
     mass = np.abs(_densities(lines, measured.log_masses, c)[0]) @ _WEIGHTS
@@ -430,11 +430,3 @@ def _halves(charts: Charts) -> Array:
 def _within(charts: Charts, t: Array) -> Array:
     """τ of t in [−1, 1], one row or one for each chart."""
     return ((charts.high + charts.low) / 2)[:, None] + _halves(charts)[:, None] * t
-
-
-def _taken(charts: Charts, index: Array) -> Charts:
-    return Charts(*(part[index] for part in tuple(charts)))
-
-
-def _joined(*charts: Charts) -> Charts:
-    return Charts(*(np.concatenate(parts) for parts in zip(*charts, strict=True)))

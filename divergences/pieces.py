@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -43,8 +43,20 @@ class Charts(NamedTuple):
     low: Array
     high: Array
 
-    def __getitem__(self, index: object) -> Charts:  # type: ignore[override]
-        return Charts(*(part[index] for part in tuple(self)))
+    def taken(self, index: Any) -> Charts:
+        """Return the charts of an index or a mask."""
+        return Charts(*(part[index] for part in self))
+
+    @staticmethod
+    def joined(*charts: Charts) -> Charts:
+        """Return all charts as one."""
+        return Charts(*(np.concatenate(parts) for parts in zip(*charts, strict=True)))
+
+    @staticmethod
+    def of_rows(rows: Iterable[tuple[float, ...]]) -> Charts:
+        """Return charts from their rows (kind, start, scale, low, high)."""
+        table = np.asarray(list(rows), dtype=float).reshape(-1, 5)
+        return Charts(*table.T)
 
     def at(self, tau: Array) -> tuple[Array, Array, Array]:
         """``(anchor, offset, log |dx/dτ|)`` of τ (charts, k)."""
@@ -83,16 +95,17 @@ class Integral(NamedTuple):
 
 
 class Pieces:
-    """The union of the supports of laws on the line, cut where one of them changes, with charts for its ends."""
+    """The union of the supports of laws and of further cuts, cut where a law changes, with charts for its ends."""
 
     def __init__(self, *laws: Line, cuts: Array | None = None) -> None:
         self.laws = laws
-        low, high = min(law.support[0] for law in laws), max(law.support[1] for law in laws)
+        marked = () if cuts is None else cuts
+        low, high = min([*(law.support[0] for law in laws), *marked]), max([*(law.support[1] for law in laws), *marked])
         marks = np.unique(np.concatenate([law.marks for law in laws]))
         marks = marks[(marks > low) & (marks < high)]
         ends = np.unique([end for law in laws for end in law.support if math.isfinite(end)])
         crossed = crossings(laws[0], laws[1], marks) if len(laws) == 2 else np.asarray([])
-        self.cuts = np.unique(np.concatenate([marks, ends, crossed, [] if cuts is None else cuts]))
+        self.cuts = np.unique(np.concatenate([marks, ends, crossed, marked]))
         if len(self.cuts) < 2:
             raise ConvergenceError("the laws have no marks to integrate between")
         self.charts = self._charts(low, high, ends)
@@ -120,7 +133,7 @@ class Pieces:
                 rows += self._towards(b, right)
             between = [left, *inside[(inside > left) & (inside < right)], right]
             rows += [(_PLAIN, 0, 1, u, v) for u, v in itertools.pairwise(between) if v > u]
-        return Charts(*(np.asarray(column, dtype=float) for column in zip(*rows, strict=True)))
+        return Charts.of_rows(rows)
 
     def _towards(self, end: float, start: float) -> list[tuple[float, ...]]:
         if start == end:
@@ -149,7 +162,7 @@ class Pieces:
                     return math.inf
             best = max(best, float(g[top]))
             a, b = tau[i, max(top - 1, 0)], tau[i, min(top + 1, stop - 1)]
-            chart = charts[i : i + 1]
+            chart = charts.taken([i])
 
             def down(t: float, chart: Charts = chart) -> float:
                 return -float(_through(log_f, chart, np.asarray([[t]]))[0, 0])
@@ -167,14 +180,13 @@ def integrate(f: Integrand, charts: Charts) -> Integral | None:
 
 def towards_zero(length: float) -> Charts:
     """Return the chart of (0, length] in log-distance from 0, as far as quantiles can be trusted."""
-    row = (_END, 0.0, length, 0.0, _QUANTILES)
-    return Charts(*(np.asarray([part]) for part in row))
+    return Charts.of_rows([(_END, 0.0, length, 0.0, _QUANTILES)])
 
 
 def _followed(f: Integrand, charts: Charts) -> tuple[Charts | None, float, float]:
     """Charts cut where nothing is left, the logarithm of the peak, and a bound on what lies beyond the cuts."""
     ended = charts.kind != _PLAIN
-    tails, plain = charts[ended], charts[~ended]
+    tails, plain = charts.taken(ended), charts.taken(~ended)
     tau = np.linspace(0, 1, 2001) * tails.high[:, None]
     sizes = [_sizes(f, tails, tau), _sizes(f, plain, _spread(plain, _NODES))]
     known = [part[np.isfinite(part)] for part in sizes if part.size]
@@ -201,8 +213,8 @@ def _followed(f: Integrand, charts: Charts) -> tuple[Charts | None, float, float
         if not slope < _FLAT:
             return None, peak, math.inf
         beyond += math.exp(g[last] - peak) / -slope
-    tails = tails._replace(high=high)[high > 0]
-    return Charts(*(np.concatenate(pair) for pair in zip(_graded(tails), plain, strict=True))), peak, beyond
+    tails = tails._replace(high=high).taken(high > 0)
+    return Charts.joined(_graded(tails), plain), peak, beyond
 
 
 def _clear(inside: Array, end: float, last: float) -> float:
@@ -243,8 +255,7 @@ def _graded(tails: Charts) -> Charts:
     for kind, start, scale, _, high in zip(*tails, strict=True):
         cuts = [0.0, *(c for c in _GRADES if c < high), high]
         rows += [(kind, start, scale, a, b) for a, b in itertools.pairwise(cuts)]
-    columns = zip(*rows, strict=True) if rows else [()] * 5
-    return Charts(*(np.asarray(column, dtype=float) for column in columns))
+    return Charts.of_rows(rows)
 
 
 def _adaptive(f: Integrand, panels: Charts, log_scale: float, beyond: float) -> Integral:
@@ -263,9 +274,9 @@ def _adaptive(f: Integrand, panels: Charts, log_scale: float, beyond: float) -> 
         if left_over <= _AIM * abs(estimate) or before / 2 < left_over <= _NOISE * abs(estimate):
             done[:] = True  # enough, or what halving does not mend: the rounding of x itself
         total, error = total + math.fsum(both[done]), error + float(gap[done].sum())
-        kept += [half[done] for half in halves]
+        kept += [half.taken(done) for half in halves]
         rest = ~done
-        panels = Charts(*(np.concatenate(pair) for pair in zip(*(half[rest] for half in halves), strict=True)))
+        panels = Charts.joined(*(half.taken(rest) for half in halves))
         whole = np.concatenate([left[rest], right[rest]])
         count += len(whole)
         if not len(whole) or count > _PANELS:
@@ -273,8 +284,7 @@ def _adaptive(f: Integrand, panels: Charts, log_scale: float, beyond: float) -> 
     if len(whole):
         total, error = total + float(whole.sum()), error + float(gap[rest].sum())
         kept.append(panels)
-    every = Charts(*(np.concatenate(parts) for parts in zip(*kept, strict=True)))
-    return Integral(total, error, log_scale, every)
+    return Integral(total, error, log_scale, Charts.joined(*kept))
 
 
 def _panels(f: Integrand, panels: Charts, log_scale: float) -> Array:

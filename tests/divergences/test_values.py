@@ -131,6 +131,18 @@ def test_wasserstein_between_continuous_laws(order):
     assert value == pytest.approx((1 / (order + 1)) ** (1 / order), abs=1e-8)
 
 
+def test_energy_distance_to_points_outside_the_support():
+    # E|U − c| = (c² + (1 − c)²)/2 for c in [0, 1], and |c − ½| outside; E|U − U'| = 1/3.
+    x = np.random.default_rng(0).normal(size=50)
+    inside = np.clip(x, 0, 1)
+    across = np.where((x >= 0) & (x <= 1), (inside**2 + (1 - inside) ** 2) / 2, np.abs(x - 0.5)).mean()
+    truth = 2 * across - 1 / 3 - np.abs(x[:, None] - x).mean()
+    law, points = stats.uniform(0, 1), dv.Empirical(x)
+    assert dv.energy_distance(law, points) == pytest.approx(truth, abs=1e-9)
+    assert dv.energy_distance(points, law) == pytest.approx(truth, abs=1e-9)
+    assert dv.mmd(law, points, "energy") == pytest.approx(truth, abs=1e-9)
+
+
 def test_wasserstein_without_moments_is_infinite():
     assert dv.wasserstein(stats.cauchy(), normal(0, 1)) == INF
     assert dv.wasserstein(stats.cauchy(), normal(0, 1), order=2) == INF
