@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +59,7 @@ class FDivergence(Specified):
     """
 
     name: str = "f"
+    row: str | None = None  # the name in the table; None for the user's own f, and for `Reversed`
     _constructor: str = "FDivergence"
     _arguments: dict[str, Any]
 
@@ -281,6 +284,15 @@ def _rebuilt(constructor: str, arguments: dict[str, Any]) -> FDivergence:
     return CONSTRUCTORS[constructor](**arguments)
 
 
+def number(value: Any, name: str) -> Any:
+    """``value``, a real number, as Python's; a tensor that waits for a gradient as it is. Raises TypeError."""
+    if isinstance(value, Tensor | np.generic | np.ndarray) and value.ndim == 0:
+        value = value if isinstance(value, Tensor) and value.requires_grad else value.item()
+    if isinstance(value, numbers.Real | Tensor) and not (isinstance(value, Tensor) and value.ndim):
+        return value
+    raise TypeError(f"{name} must be a number: got {value!r}")
+
+
 def named(
     name: str | None, constructor_name: str | None = None
 ) -> Callable[[Callable[Arguments, FDivergence]], Callable[Arguments, FDivergence]]:
@@ -296,8 +308,11 @@ def named(
             except TypeError as error:
                 raise TypeError(f"{public}: {error}") from None
             bound.apply_defaults()
-            divergence = constructor(*args, **kwargs)
-            divergence.name = name or bound.arguments.get("name") or public
+            for key, value in bound.arguments.items():
+                if signature.parameters[key].annotation == "float":
+                    bound.arguments[key] = number(value, key)
+            divergence = constructor(*bound.args, **bound.kwargs)
+            divergence.row, divergence.name = name, name or bound.arguments.get("name") or public
             divergence._constructor, divergence._arguments = public, dict(bound.arguments)
             return divergence
 

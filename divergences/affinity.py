@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from divergences import countable, discrete, quadrature
-from divergences.evaluate import closed_affinity, f_value
+from divergences.evaluate import closed_affinity, coordinates, f_value, singular
 from divergences.exact import closed_form, missing
 from divergences.f_divergence import KL, Alpha
 from divergences.terms import log_ratio
@@ -38,6 +38,8 @@ def log_affinity(p: Any, q: Any, alpha: float, method: str = "auto") -> Tensor:
         value = closed_affinity(p, q, alpha)
         if value is not None:
             return value
+    if (shape := _singular(p, q, method)) is not None:
+        return torch.full(shape, -math.inf if alpha < 1 else math.inf, dtype=torch.float64)
     power = alpha * (alpha - 1)
     excess = power * f_value(Alpha(alpha), p, q, method)  # the integral − 1; raises where no way exists
     near = excess.abs() < _NEAR
@@ -56,6 +58,9 @@ def _log_affinity_far(p: Any, q: Any, alpha: float) -> Tensor:
     sums = countable.pair(p, q)
     if sums is not None:
         return countable.log_affinity(*sums, alpha)
+    if (parts := coordinates(p, q)) is not None:
+        a, b, axes = parts
+        return log_affinity(a, b, alpha).sum(axes)
     value = quadrature.batched(quadrature.log_affinity, p, q, alpha)
     return torch.log1p(alpha * (alpha - 1) * f_value(Alpha(alpha), p, q)) if value is None else value
 
@@ -88,12 +93,20 @@ def log_mass(p: Any, q: Any, method: str = "auto") -> Tensor:
 
 
 def _of_pair(what: str, p: Any, q: Any, method: str) -> Tensor:
+    if _singular(p, q, method) is not None:
+        return torch.full(_singular(p, q, method) or (), math.inf if what == "log_ess_sup" else -math.inf).double()
     value = closed_form(what, p, q) if method in ("auto", "closed_form") else None
-    sums = countable.pair(p, q)
-    if value is None and sums is not None:
+    if value is None and method in ("auto", "discrete") and (sums := countable.pair(p, q)) is not None:
         value = getattr(countable, what)(*sums)
-    if value is None:
+    if value is None and method != "closed_form" and (parts := coordinates(p, q)) is not None:
+        a, b, axes = parts
+        return _of_pair(what, a, b, method).sum(axes)
+    if value is None and method in ("auto", "quadrature"):
         value = quadrature.batched(getattr(quadrature, what), p, q)
     if value is None:
         raise missing("renyi", p, q, "draw from both and estimate it")
     return value
+
+
+def _singular(p: Any, q: Any, method: str) -> torch.Size | None:
+    return singular(p, q) if method in ("auto", "discrete") and countable.pair(p, q) is None else None

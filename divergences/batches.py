@@ -35,7 +35,7 @@ def batched(value: Callable[..., Tensor], p: Any, q: Any, *arguments: Any, **opt
         return None
     values = [
         value(*arguments, *(_view(element(law, shape, index)) for law in whole), **options)
-        for index in tqdm(indices, desc="exact values", delay=2, leave=False)
+        for index in tqdm(indices, desc="exact values", delay=2, leave=False, disable=len(indices) < 2)
     ]
     return torch.stack(values).reshape(shape)
 

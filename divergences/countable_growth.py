@@ -66,11 +66,11 @@ def growth(d: FDivergence) -> Growth:
 
 
 def _exponent_of_growth(d: FDivergence) -> tuple[float, bool] | None:
-    if d.name in ("kl", "jeffreys", "skew_kl"):
+    if d.row in ("kl", "jeffreys", "skew_kl"):
         return 1.0, True
-    if d.name == "pearson_chi2":
+    if d.row == "pearson_chi2":
         return 2.0, False
-    if d.name == "alpha":
+    if d.row == "alpha":
         order = float(d.arguments["alpha"])
         return order, order == 1
     return None
@@ -95,13 +95,13 @@ def approach(d: FDivergence) -> Growth | None:
 
 
 def _exponent_of_approach(d: FDivergence) -> tuple[float, bool] | None:
-    if d.name in ("kl", "js", "skew_js", "skew_kl", "gan"):
+    if d.row in ("kl", "js", "skew_js", "skew_kl", "gan"):
         return 1.0, True
-    if d.name in ("total_variation", "hockey_stick", "pearson_chi2", "le_cam"):
+    if d.row in ("total_variation", "hockey_stick", "pearson_chi2", "le_cam"):
         return 1.0, False
-    if d.name == "squared_hellinger":
+    if d.row == "squared_hellinger":
         return 0.5, False
-    if d.name == "alpha":
+    if d.row == "alpha":
         order = float(d.arguments["alpha"])
         return min(order, 1.0), order == 1
     return None

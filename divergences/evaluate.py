@@ -7,19 +7,22 @@ coordinates is taken coordinate by coordinate; on the line, quadrature. A batch 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributions as td
 from torch import Tensor
 
 from divergences import countable, discrete, embeddings, families, gaussian, gaussian_transport, quadrature
-from divergences._arrays import as_given
+from divergences._arrays import as_given, mapped
 from divergences._generator import FDivergence
+from divergences.batches import batch_shape
 from divergences.exact import closed_form, missing, type_name
 from divergences.laws import Empirical, Probabilities, as_law, is_torch
-from divergences.named import get
+from divergences.named import f_divergence_named
 
 METHODS = ("auto", "closed_form", "discrete", "quadrature")
 LOGARITHMIC = frozenset({"kl", "reverse_kl", "js", "jeffreys", "skew_js", "skew_kl", "gan", "bhattacharyya", "renyi"})
@@ -29,10 +32,8 @@ _POWERS = {"pearson_chi2": (2.0, 1.0), "neyman_chi2": (-1.0, 1.0), "squared_hell
 
 def evaluate(divergence: str | FDivergence, p: Any, q: Any, method: str = "auto", base: float | None = None) -> Any:
     """Return the exact D_f(P‖Q); `divergences.f_divergence` documents it."""
-    d = get(divergence) if isinstance(divergence, str) else divergence
-    if not isinstance(d, FDivergence):
-        raise TypeError(f"divergence must be an f-divergence, by name or as an object: got {divergence!r}")
-    factor = unit(base, d.name)
+    d = f_divergence_named(divergence)
+    factor = unit(base, d.row or "", d.name)
     P, Q = laws(p, q, method)
     value = f_value(d, P, Q, method)
     return answer(value if factor == 1 else value * factor, p, q)
@@ -48,14 +49,14 @@ def laws(p: Any, q: Any, method: str) -> tuple[Any, Any]:
     return P, Q
 
 
-def unit(base: float | None, name: str) -> float:
+def unit(base: float | None, row: str, name: str = "") -> float:
     """Return what turns nats into the unit of ``base``; only where the divergence is logarithmic."""
     if base is None:
         return 1.0
-    if name not in LOGARITHMIC:
-        raise ValueError(f"{name} is not in logarithmic units: base= has no meaning for it")
-    if not base > 0 or base == 1:
-        raise ValueError(f"base must be positive and not 1: got {base}")
+    if row not in LOGARITHMIC:
+        raise ValueError(f"{name or row} is not in logarithmic units: base= has no meaning for it")
+    if isinstance(base, str | complex) or not 1 < base < math.inf:
+        raise ValueError(f"base must be a finite number above 1: got {base!r}")
     return 1 / math.log(base)
 
 
@@ -63,8 +64,21 @@ def answer(value: Any, p: Any, q: Any) -> Any:
     """``value`` as a tensor if either law was torch's, else as a float or a numpy array."""
     result = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     if is_torch(p) or is_torch(q):
-        return result
+        laws_ = [law for law in (p, q) if isinstance(law, td.Distribution)]
+        return result.to(functools.reduce(torch.promote_types, map(dtype_of, laws_))) if len(laws_) == 2 else result
     return as_given(result, None)
+
+
+def dtype_of(law: td.Distribution) -> torch.dtype:
+    """Return the dtype that a law's parameters promote to."""
+    found = [torch.float32]
+
+    def look(part: Tensor) -> Tensor:
+        found.append(part.dtype if part.is_floating_point() else torch.float32)
+        return part
+
+    mapped(law, look)
+    return functools.reduce(torch.promote_types, found)
 
 
 def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
@@ -73,15 +87,16 @@ def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
     vectors = discrete.aligned(p, q)
     if vectors is not None:
         if method in ("auto", "discrete"):
-            return discrete.value(d, *vectors)
+            value = discrete.from_logits(d, p, q)
+            return discrete.value(d, *vectors) if value is None else value
         raise ValueError(f'laws on finite supports need method="discrete" or "auto": got {method!r}')
     sums = countable.pair(p, q) if method in ("auto", "discrete") else None
-    if method == "discrete" and sums is None:
+    if method == "discrete" and sums is None and singular(p, q) is None:
         raise ValueError(f'method="discrete" needs countable supports: got {type_name(p)} and {type_name(q)}')
-    if sums is None and (isinstance(p, Empirical) or isinstance(q, Empirical)):
-        if not (discrete.has_density(p) or discrete.has_density(q)):
-            raise _missing(d, p, q)
-        return torch.tensor(d.upper_bound, dtype=torch.float64)  # mutually singular: points have no mass there
+    if sums is None and (shape := singular(p, q)) is not None:
+        if method not in ("auto", "discrete"):
+            raise ValueError(f'points against a density need method="discrete" or "auto": got {method!r}')
+        return torch.full(shape, d.upper_bound, dtype=torch.float64)
     if method in ("auto", "closed_form"):
         value = closed_f_value(d, p, q)
         if value is not None:
@@ -98,13 +113,43 @@ def f_value(d: FDivergence, p: Any, q: Any, method: str = "auto") -> Tensor:
     return value
 
 
+def singular(p: Any, q: Any) -> torch.Size | None:
+    """Return the batch shape of two laws of which one has points and the other a density; None for other pairs.
+
+    Raises:
+        ValueError: they live in different dimensions.
+    """
+    kinds = [(is_on_points(law), discrete.has_density(law)) for law in (p, q)]
+    if not (kinds[0][0] and kinds[1][1] or kinds[0][1] and kinds[1][0]):
+        return None
+    sizes = [law.points.shape[1] if isinstance(law, Empirical) else _dimension(law) for law in (p, q)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"p and q must have one dimension: got {sizes[0]} and {sizes[1]}")
+    return torch.broadcast_shapes(*(batch_shape(law) for law in (p, q)))
+
+
+def is_on_points(law: Any) -> bool:
+    """Whether a law has masses at points."""
+    if isinstance(law, Empirical):
+        return True
+    if isinstance(law, td.Distribution):
+        return law.support is not None and law.support.is_discrete
+    return hasattr(law, "logpmf")
+
+
+def _dimension(law: Any) -> int:
+    if isinstance(law, td.Distribution):
+        return law.event_shape.numel()
+    return np.size(law.mean())
+
+
 def closed_f_value(d: FDivergence, p: Any, q: Any) -> Tensor | None:
     """Return a closed form of d, of its reversal with the laws exchanged, or what follows from KL or the affinity."""
     for one, a, b in ((d, p, q), (d.reversed(), q, p)):
-        value = closed_form(one.name, a, b, **one.arguments)
+        value = closed_form(one.row, a, b, **one.arguments) if one.row else None
         if value is not None:
             return value
-    if d.name == "jeffreys":
+    if d.row == "jeffreys":
         forward, backward = closed_form("kl", p, q), closed_form("kl", q, p)
         return None if forward is None or backward is None else forward + backward
     if (power := as_power(d)) is None:
@@ -124,25 +169,40 @@ def closed_affinity(p: Any, q: Any, order: float) -> Tensor | None:
 
 def as_power(d: FDivergence) -> tuple[float, float] | None:
     """``(α, c)`` where D_f = c·(∫ p^α q^{1−α} − 1); None for any other row. At α = 0 and 1 c is nan: it is a KL."""
-    if d.name != "alpha":
-        return _POWERS.get(d.name)
+    if d.row != "alpha":
+        return _POWERS.get(d.row or "")
     order = float(d.arguments["alpha"])
     return order, math.nan if order in (0, 1) else 1 / (order * (order - 1))
 
 
 def _of_product(d: FDivergence, p: Any, q: Any, method: str) -> Tensor | None:
     """Independent coordinates: KL adds, ∫ p^α q^{1−α} multiplies; None for other laws and divergences."""
-    if not (isinstance(p, td.Independent) and isinstance(q, td.Independent)) or p.event_shape != q.event_shape:
+    parts = coordinates(p, q)
+    if parts is None:
         return None
-    a, b, axes = p.base_dist, q.base_dist, tuple(range(-len(p.event_shape), 0))
-    if not axes or a.event_shape or b.event_shape or p.event_shape.numel() == 1:
-        return None
-    if d.name in ("kl", "reverse_kl", "jeffreys"):
+    a, b, axes = parts
+    if d.row in ("kl", "reverse_kl", "jeffreys"):
         return f_value(d, a, b, method).sum(axes)
     power = as_power(d)
     if power is None or math.isnan(power[1]):
         return None
     return power[1] * torch.expm1(torch.log1p(f_value(d, a, b, method) / power[1]).sum(axes))
+
+
+def coordinates(p: Any, q: Any) -> tuple[Any, Any, tuple[int, ...]] | None:
+    """Return the laws of the coordinates of two products, and the axes that they are on; None for other laws.
+
+    Raises:
+        ValueError: the products have different shapes.
+    """
+    if not (isinstance(p, td.Independent) and isinstance(q, td.Independent)):
+        return None
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"p and q must have one event shape: got {tuple(p.event_shape)} and {tuple(q.event_shape)}")
+    a, b, axes = p.base_dist, q.base_dist, tuple(range(-len(p.event_shape), 0))
+    if not axes or a.event_shape or b.event_shape or p.event_shape.numel() == 1:
+        return None
+    return a, b, axes
 
 
 def _missing(d: FDivergence, p: Any, q: Any) -> NotImplementedError:

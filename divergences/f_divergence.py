@@ -335,7 +335,7 @@ def HockeyStick(gamma: float) -> FDivergence:
     f*(g(v)) = γσ(v) + (1 − γ)₊. `log_ratio` raises. Polyanskiy, Poor, Verdú 2010, eq. 2.
     """
     if not 0 < gamma < INF:
-        raise ValueError(f"gamma must be positive: got {gamma}")
+        raise ValueError(f"gamma must be positive and finite: got {gamma}")
     rest, log_gamma = max(1 - gamma, 0.0), math.log(gamma)
 
     def term(p: Tensor, q: Tensor, d: Tensor, x: Tensor) -> Tensor:

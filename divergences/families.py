@@ -15,12 +15,15 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
-from divergences._arrays import with_infinity
+from divergences._arrays import mapped, with_infinity
 from divergences.exact import closed_form, exact
 from divergences.f_divergence import Alpha
+from divergences.gaussian import gap_and_log
+from divergences.moments import same
 from divergences.special import excess, lgamma_bregman, lgamma_jensen, log_excess
 
 Parameters = tuple[Tensor, ...]
+_EULER = 0.5772156649015329
 
 
 def family(divergence: str, parameters: Callable[[Any], Parameters | None], *types: type) -> Any:
@@ -48,10 +51,43 @@ def family(divergence: str, parameters: Callable[[Any], Parameters | None], *typ
 def _kl_of_torch(p: td.Distribution, q: td.Distribution) -> Tensor | None:
     if p.event_shape != q.event_shape:
         raise ValueError(f"p and q must have one event shape: got {tuple(p.event_shape)} and {tuple(q.event_shape)}")
+    if isinstance(p, td.Independent) and isinstance(q, td.Independent):
+        return None  # `_kl_of_coordinates` has asked for the coordinates
+    if isinstance(p, td.TransformedDistribution) and not isinstance(p, _WITH_OWN_KL) and not _share_transforms(p, q):
+        return None  # torch takes transforms that are trained apart for one while they are equal
     try:
-        return td.kl_divergence(p, q)
+        value = td.kl_divergence(mapped(p, _double), mapped(q, _double))
     except NotImplementedError:
         return None
+    dtypes = [t.dtype for t in (*_tensors(p), *_tensors(q)) if t.is_floating_point()]
+    return value.to(functools.reduce(torch.promote_types, dtypes, torch.float32)) if dtypes else value
+
+
+_WITH_OWN_KL = (td.Gumbel, td.Pareto)  # transformed laws whose KL torch has by their parameters
+
+
+def _double(t: Tensor) -> Tensor:
+    return t.double() if t.is_floating_point() else t
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def keep(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    mapped(value, keep)
+    return found
+
+
+@exact("kl", td.Independent, td.Independent)
+def _kl_of_coordinates(p: td.Independent, q: td.Independent) -> Tensor | None:
+    if p.event_shape != q.event_shape or p.base_dist.event_shape != q.base_dist.event_shape:
+        return None
+    value = closed_form("kl", p.base_dist, q.base_dist)
+    axes = tuple(range(-p.reinterpreted_batch_ndims, 0))
+    return value if value is None or not axes else value.sum(axes)
 
 
 @exact("log_affinity", td.Independent, td.Independent)
@@ -154,7 +190,7 @@ COUNTS = (td.Geometric, td.NegativeBinomial)
 def negative_binomial_kl(p: Parameters, q: Parameters) -> Tensor | None:
     """r·KL(Bernoulli π‖Bernoulli ρ)/π with one r; None where r differs."""
     (r, a), (s, b) = p, q
-    if not bool((r == s).all()):
+    if not same(r, s):
         return None
     return r * (excess(a, b) + excess(1 - a, 1 - b)) / a
 
@@ -163,7 +199,7 @@ def negative_binomial_kl(p: Parameters, q: Parameters) -> Tensor | None:
 def negative_binomial_affinity(p: Parameters, q: Parameters, alpha: float) -> Tensor | None:
     """R log(π^α ρ^{1−α}/(1 − (1 − π)^α (1 − ρ)^{1−α})) with one r; infinite where the last product reaches 1."""
     (r, a), (s, b) = p, q
-    if not bool((r == s).all()):
+    if not same(r, s):
         return None
     log_step = alpha * torch.log1p(-a) + (1 - alpha) * torch.log1p(-b)
     finite = log_step < 0
@@ -185,16 +221,18 @@ def _scale_family(law: Any) -> Parameters:
 def _of_scales(kind: type) -> None:
     """A law with density ∝ λ^c e^{−λT(x)}: c = 1, or ½ for HalfNormal; None unless the keys (loc, shape) are equal."""
 
-    def same(p: Parameters, q: Parameters) -> bool:
-        return bool((p[0] == q[0]).all())
+    def fits(p: Parameters, q: Parameters) -> bool:
+        if kind is td.Laplace:  # both are even functions of the difference of the locs: at 0 their gradient in it is 0
+            return bool((p[0] == q[0]).all())
+        return same(p[0], q[0])
 
     shape = 0.5 if kind is td.HalfNormal else 1.0
 
     def kl(p: Parameters, q: Parameters) -> Tensor | None:
-        return shape * log_excess((q[1] - p[1]).exp()) if same(p, q) else None
+        return shape * log_excess((q[1] - p[1]).exp()) if fits(p, q) else None
 
     def affinity(p: Parameters, q: Parameters, alpha: float) -> Tensor | None:
-        if not same(p, q):
+        if not fits(p, q):
             return None
         ratio = (p[1] - q[1]).exp()  # in units where the rate of Q is 1
         mixed = alpha * (ratio - 1)
@@ -202,12 +240,41 @@ def _of_scales(kind: type) -> None:
         value = shape * (alpha * ratio.log() - torch.log1p(torch.where(finite, mixed, 0.0)))
         return with_infinity(~finite, value)
 
-    family("kl", _scale_family, kind)(kl)
+    if kind is not td.Laplace:
+        family("kl", _scale_family, kind)(kl)
     family("log_affinity", _scale_family, kind)(affinity)
 
 
 for _kind in (td.Laplace, td.Weibull, td.HalfNormal):
     _of_scales(_kind)
+
+
+def _loc_scale(law: Any) -> Parameters:
+    return law.loc, law.scale
+
+
+def _exp_excess(x: Tensor) -> Tensor:
+    """E^x − 1 − x ≥ 0 with all its digits."""
+    near = x.abs() < 0.04
+    y = torch.expm1(torch.where(near, x, 0.0))
+    return torch.where(near, gap_and_log(y, 1 + y)[0], torch.expm1(x) - x)
+
+
+@family("kl", _loc_scale, td.Laplace)
+def laplace_kl(p: Parameters, q: Parameters) -> Tensor:
+    """W(e^{−x} − 1 + x) + w − 1 − log w, w = b_p/b_q, x = |μ_p − μ_q|/b_p."""
+    (mu, b), (nu, c) = p, q
+    return b / c * _exp_excess(-(mu - nu).abs() / b) + excess(c, b) / c
+
+
+@family("kl", _loc_scale, td.Gumbel)
+def gumbel_kl(p: Parameters, q: Parameters) -> Tensor:
+    """E^L − 1 − L + B(w‖1), L = log Γ(1 + w) − (μ_p − μ_q)/β_q, w = β_p/β_q, B the Bregman divergence of log Γ."""
+    (mu, beta), (nu, gamma) = p, q
+    w, rest = beta / gamma, (beta - gamma) / gamma
+    bregman = lgamma_bregman(w, torch.ones_like(w))
+    log_gamma = gap_and_log(rest, w)[1] + bregman - _EULER * rest  # log Γ(1 + w), exact near w = 1
+    return _exp_excess(log_gamma - (mu - nu) / gamma) + bregman
 
 
 def _von_mises(law: Any) -> Parameters:
@@ -236,14 +303,37 @@ def _log_i0(x: Tensor) -> Tensor:
     return torch.special.i0e(x).log() + x.abs()
 
 
+def _share_transforms(p: td.TransformedDistribution, q: td.Distribution) -> bool:
+    """Whether two transformed laws have the same bijections, which stay the same as parameters move."""
+    if not isinstance(q, td.TransformedDistribution) or len(p.transforms) != len(q.transforms):
+        return False
+    if not all(t.bijective and t == s for t, s in zip(p.transforms, q.transforms, strict=True)):
+        return False
+    a, b = _tensors(p.transforms), _tensors(q.transforms)
+    if len(a) != len(b):
+        return not (torch.is_grad_enabled() and any(t.requires_grad for t in (*a, *b)))
+    return all(same(t, s) for t, s in zip(a, b, strict=True))
+
+
 def without_transforms(p: Any, q: Any) -> tuple[Any, Any]:
     """Both laws before a bijection that they share, under which no f-divergence changes."""
     while (
         isinstance(p, td.TransformedDistribution)
         and isinstance(q, td.TransformedDistribution)
-        and len(p.transforms) == len(q.transforms)
-        and all(t.bijective and t == s for t, s in zip(p.transforms, q.transforms, strict=True))
+        and _share_transforms(p, q)
         and p.base_dist.event_shape == p.event_shape
     ):
         p, q = p.base_dist, q.base_dist
     return p, q
+
+
+def _ends(law: Any) -> Parameters:
+    return law.low, law.high
+
+
+@family("kl", _ends, td.Uniform)
+def uniform_kl(p: Parameters, q: Parameters) -> Tensor:
+    """Log of the ratio of the widths; infinite where P reaches outside Q by more than rounding of its ends."""
+    (a, b), (c, d) = p, q
+    slack = 4e-16 * torch.maximum(c.abs(), d.abs())
+    return with_infinity((a < c - slack) | (b > d + slack), ((d - c) / (b - a)).log())

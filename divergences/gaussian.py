@@ -23,7 +23,7 @@ from divergences import gaussian_transport
 from divergences._arrays import with_infinity
 from divergences.distances import safe_sqrt
 from divergences.exact import exact
-from divergences.moments import GAUSSIANS, Moments, moments, pair, result_type
+from divergences.moments import GAUSSIANS, Moments, moments, pair, result_type, same
 
 __all__ = ["Moments", "kl", "log_affinity", "log_ess_sup", "log_mass", "mahalanobis", "moments", "pair"]
 
@@ -225,14 +225,17 @@ def total_variation(p: Moments, q: Moments) -> Tensor | None:
 
 
 def mahalanobis(p: Moments, q: Moments) -> Tensor | None:
-    """‖Σ^{−½}Δ‖ of Gaussians with equal covariances, on which alone every f-divergence depends; else None."""
+    """‖Σ^{−½}Δ‖ of Gaussians with equal covariances, on which alone every f-divergence depends; else None.
+
+    Covariances that are trained apart count as different: the gradient is not that of one covariance.
+    """
     shift = p.mean - q.mean
     if p.deviation is not None and q.deviation is not None:
-        if not bool((p.deviation == q.deviation).all()):
+        if not same(p.deviation, q.deviation):
             return None
         return safe_sqrt(((shift / q.deviation) ** 2).sum(-1))
     L_p, L_q = p.factor, q.factor
-    if not bool((L_p == L_q).all()):
+    if not same(L_p, L_q):
         return None
     return safe_sqrt((torch.linalg.solve_triangular(L_q, shift.unsqueeze(-1), upper=False) ** 2).sum((-2, -1)))
 

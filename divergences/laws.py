@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.distributions as td
+from scipy import stats
 from torch import Tensor
 
 from divergences._arrays import tensor
@@ -140,12 +141,21 @@ def _refuse(v: Tensor, tolerance: float, name: str) -> None:
 def as_law(value: Any, name: str) -> Any:
     """Return the law that ``value`` stands for. Raises TypeError or ValueError naming the argument."""
     if isinstance(value, td.OneHotCategorical):
-        return td.Categorical(probs=value.probs)
+        return value._categorical  # with its logits, if it was given by them
     if isinstance(value, Empirical | td.Distribution):
         return value
     frozen = scipy_name(value)
     if frozen is not None:
-        return _translated(frozen, value)
+        if hasattr(value, "freeze"):
+            raise TypeError(
+                f"{name} must be a frozen scipy distribution: got the family {frozen}, call it with its parameters"
+            )
+        if not hasattr(value, "rvs"):
+            raise TypeError(f"{name} must be a frozen scipy.stats distribution, such as norm(0, 1): got {frozen}")
+        try:
+            return _translated(frozen, value)
+        except ValueError as error:
+            raise ValueError(f"{name} has no valid parameters: {str(error).splitlines()[0]}") from None
     if isinstance(value, str) or value is None or callable(value):
         raise TypeError(
             f"{name} must be probabilities, a torch or frozen scipy distribution, Empirical or PointMass: "
@@ -160,6 +170,8 @@ def scipy_name(value: Any) -> str | None:
         return None
     if hasattr(value, "dist"):
         return str(value.dist.name)
+    if hasattr(value, "freeze"):
+        return str(value.name)
     return type(value).__name__.removesuffix("_frozen") if hasattr(value, "logpdf") else None
 
 
@@ -210,6 +222,8 @@ def _translated(name: str, value: Any) -> Any:
         return _TRANSLATIONS_AT_0[name](*given, _number(scale))
     if name == "beta" and not np.any(loc) and np.all(np.asarray(scale) == 1):
         return td.Beta(given[0], given[1])
+    if name == "arcsine":
+        return stats.beta(0.5, 0.5, loc, scale)
     if name == "vonmises" and np.all(np.asarray(scale) == 1):
         return td.VonMises(_number(loc), given[0])
     if name == "bernoulli" and not np.any(loc):

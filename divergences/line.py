@@ -20,7 +20,7 @@ _LEVELS = np.asarray([1e-10, 1e-6, 1e-3, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 
 
 
 class Line:
-    """A continuous law on the line. ``cdf``, ``sf``, ``ppf`` and ``isf`` are None where the law does not offer them."""
+    """A continuous law on the line. ``cdf``, ``sf``, ``ppf`` and ``isf`` may be None: `cumulative` adds them."""
 
     name: str
     support: tuple[float, float]
@@ -33,6 +33,8 @@ class Line:
     sample: Callable[[int, np.random.Generator], Array] | None = None
     from_low: Callable[[Array], Array] | None = None
     from_high: Callable[[Array], Array] | None = None
+    rounding: float = 0.0  # of cdf and sf where they are small
+    least_level: float = 0.0  # the smallest level whose quantile is known
     has_gaps: bool = False  # whether the density may vanish inside the support
     law: td.Distribution | None = None  # what the gradient goes through
 
@@ -46,12 +48,11 @@ class Line:
                 value[near] = from_end(distance[near])
         return value
 
-    def distribution(self, name: str) -> Callable[[Array], Array]:
-        """Return "cdf", "sf", "ppf" or "isf". Raises NotImplementedError where the law does not offer it."""
-        function = getattr(self, name)
-        if function is None:
-            raise NotImplementedError(f"{self.name} has no {name}: draw from it, and compare the samples")
-        return function
+    @property
+    def is_heavy(self) -> bool:
+        """Whether the extreme quantiles are so far out that what lies beyond them may count in a mean."""
+        middle = self.marks[len(self.marks) // 4], self.marks[3 * len(self.marks) // 4]
+        return bool(self.marks[-1] - self.marks[0] > 1e4 * (middle[1] - middle[0]))
 
     @property
     def needs_gradient(self) -> bool:
@@ -64,7 +65,9 @@ class Line:
         if not self.needs_gradient:
             return False
         ends = (getattr(self.law.support, name, None) for name in ("lower_bound", "upper_bound"))  # type: ignore
-        return any(isinstance(end, torch.Tensor) and end.requires_grad for end in ends)
+        moving = any(isinstance(end, torch.Tensor) and end.requires_grad for end in ends)
+        inner = isinstance(self.law, td.MixtureSameFamily | td.TransformedDistribution) and self.has_gaps
+        return moving or inner and any(math.isfinite(end) for end in self.support)
 
     def torch_logpdf(self, x: Array) -> torch.Tensor:
         """Return the log-density at x, differentiable in the parameters; −inf outside the support."""
@@ -112,11 +115,15 @@ def line(law: Any) -> Line | None:
 
 
 def needs_gradient(law: td.Distribution) -> bool:
-    """Whether a parameter of a torch law requires a gradient."""
-    found = list(vars(law).values())
-    return any(v.requires_grad for v in found if isinstance(v, torch.Tensor)) or any(
-        needs_gradient(v) for v in found if isinstance(v, td.Distribution)
-    )
+    """Whether a parameter of a torch law, or of a transform in it, requires a gradient."""
+    found: list[bool] = []
+
+    def look(part: torch.Tensor) -> torch.Tensor:
+        found.append(part.requires_grad)
+        return part
+
+    mapped(law, look)
+    return any(found)
 
 
 def is_continuous(law: td.Distribution) -> bool:
@@ -169,8 +176,21 @@ def _from_scipy(frozen: Any, name: str) -> Line:
         result.from_high = frozen.dist(*shapes[::-1], scale=scale).logpdf
     marks = np.concatenate([frozen.ppf(_LEVELS[:7]), frozen.isf(1 - _LEVELS[7:])])
     result.marks = np.unique(marks[np.isfinite(marks)])
+    result.rounding = 0.0 if type(frozen.dist)._sf is not stats.rv_continuous._sf else 1e-15
+    if not _is_sound(frozen, result.marks):
+        result.cdf = result.sf = result.ppf = result.isf = None
     result.sample = lambda n, generator: frozen.rvs(size=n, random_state=generator)
     return result
+
+
+def _is_sound(frozen: Any, marks: Array) -> bool:
+    """Whether scipy has a distribution function of this family, and not an integral that loses sight of the mass."""
+    if type(frozen.dist)._cdf is stats.rv_continuous._cdf or not len(marks):
+        return False
+    far = 1e9 * (marks[-1] - marks[0] + 1)
+    low, high = marks[0] - far, marks[-1] + far
+    with np.errstate(all="ignore"):
+        return bool(max(frozen.cdf(low), 1 - frozen.sf(low), frozen.sf(high), 1 - frozen.cdf(high)) <= 1e-9)
 
 
 def _has_logpdf(frozen: Any) -> bool:
@@ -186,7 +206,8 @@ def _known(frozen: Any) -> Callable[[Array], Array]:
     def logpdf(x: Array) -> Array:
         with np.errstate(all="ignore"):
             value = np.asarray(frozen.logpdf(x))
-        return np.where((value < least) & (x > low) & (x < high), math.nan, value)
+        lost = (value < least) | (value == math.inf)  # a singular end, met by rounding
+        return np.where(lost & (x > low) & (x < high) | (value == math.inf), math.nan, value)
 
     return logpdf
 
@@ -223,12 +244,13 @@ def _mixture(law: td.MixtureSameFamily) -> Line | None:
     result.has_gaps = bool(np.isfinite(low).any() or np.isfinite(high).any())
     marks = np.concatenate([parts.ppf(_LEVELS[:7, None]).ravel(), parts.isf(1 - _LEVELS[7:, None]).ravel(), low, high])
     result.marks = np.unique(marks[np.isfinite(marks)])
-    result.ppf = lambda u: _inverse(cdf, np.asarray(u), result.marks)
-    result.isf = lambda u: -_inverse(lambda x: sf(-x), np.asarray(u), -result.marks[::-1])
+    result.ppf = lambda u: inverse(cdf, np.asarray(u), result.marks)
+    result.isf = lambda u: -inverse(lambda x: sf(-x), np.asarray(u), -result.marks[::-1])
     return result
 
 
-def _inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Array:
+def inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Array:
+    """Return the quantiles of a distribution function, by bisection from its marks."""
     low, high = np.full(levels.shape, marks[0]), np.full(levels.shape, marks[-1])
     width = marks[-1] - marks[0] + 1.0
     while (below := cdf(low) > levels).any() and width < 1e300:
@@ -238,6 +260,8 @@ def _inverse(cdf: Callable[[Array], Array], levels: Array, marks: Array) -> Arra
         high, width = np.where(above, high + width, high), 2 * width
     for _ in range(100):
         middle = (low + high) / 2
+        if ((middle == low) | (middle == high)).all():
+            break
         below = cdf(middle) < levels
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return (low + high) / 2

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from divergences.laws import Empirical
+from divergences.cumulative import with_distribution
+from divergences.laws import ConvergenceError, Empirical
 from divergences.line import Line
-from divergences.pieces import Array, Pieces, integrate, towards_zero
+from divergences.pieces import TOLERANCE, Array, Pieces, integrate, towards_zero
 
 Law = Line | Empirical
+_CELLS = 500_000
 
 
 def wasserstein(p: Law, q: Law, order: float) -> Tensor:
@@ -24,18 +27,20 @@ def wasserstein(p: Law, q: Law, order: float) -> Tensor:
     if isinstance(p, Empirical):
         p, q = q, p
     assert isinstance(p, Line)  # two samples are a finite problem
-    _refuse_gradient(p, q)
+    refuse_gradient(p, q)
+    _complete(p, q)
     if isinstance(q, Empirical):
         return _to_points(p, q, order)
     if order == 1:
         difference = _difference(p, q)
         return _settled(Pieces(p, q), lambda anchor, offset: np.abs(difference(anchor + offset)))
     total = 0.0
-    for one, other in ((p.distribution("ppf"), q.distribution("ppf")), (p.distribution("isf"), q.distribution("isf"))):
+    for one, other in ((p.ppf, q.ppf), (p.isf, q.isf)):
 
-        def power(_: Array, u: Array, one: Callable = one, other: Callable = other) -> tuple[Array, Array]:
+        def power(_: Array, u: Array, one: Any = one, other: Any = other) -> tuple[Array, Array]:
             gap = np.abs(one(u) - other(u))  # some quantiles leave floating point before u does
-            return order * np.log(np.where(np.isfinite(gap), gap, math.nan)), np.ones_like(u)
+            known = np.isfinite(gap) & (u >= max(p.least_level, q.least_level))
+            return order * np.log(np.where(known, gap, math.nan)), np.ones_like(u)
 
         found = integrate(power, towards_zero(0.5))
         if found is None:
@@ -47,8 +52,9 @@ def wasserstein(p: Law, q: Law, order: float) -> Tensor:
 def _to_points(p: Line, q: Empirical, order: float) -> Tensor:
     """W_p of a law and points: the point in order i takes the mass of P between its cumulative weights."""
     x, levels = _staircase(q)
-    starts = p.distribution("ppf")(levels[:-1])  # below ½ from one side, above from the other, where it has digits
-    starts = np.where(levels[:-1] > 0.5, p.distribution("isf")(1 - levels[:-1]), starts)
+    assert p.ppf is not None and p.isf is not None  # `_complete` has seen it
+    starts = p.ppf(levels[:-1])  # below ½ from one side, above from the other, where it has digits
+    starts = np.where(levels[:-1] > 0.5, p.isf(1 - levels[:-1]), starts)
 
     def power(anchor: Array, offset: Array) -> tuple[Array, Array]:
         y = anchor + offset
@@ -62,7 +68,8 @@ def _to_points(p: Line, q: Empirical, order: float) -> Tensor:
 
 def squared_energy(p: Law, q: Law) -> Tensor:
     """2∫(F − G)² (Székely, Rizzo 2005)."""
-    _refuse_gradient(p, q)
+    refuse_gradient(p, q)
+    _complete(p, q)
     difference = _difference(p, q)
     lines = [law for law in (p, q) if isinstance(law, Line)]
     points = [_staircase(law)[0] for law in (p, q) if isinstance(law, Empirical)]
@@ -71,18 +78,40 @@ def squared_energy(p: Law, q: Law) -> Tensor:
 
 
 def largest_cdf_gap(p: Law, q: Law) -> Tensor:
-    """Return sup |F − G|: where the densities cross, at an end, or on either side of a point."""
-    _refuse_gradient(p, q)
+    """Return sup |F − G|, on either side of every point, to 1e-8.
+
+    Between two laws with a density a cell [a, b] holds at most max(|D(a)|, |D(b)|) + min(F(b) − F(a), G(b) − G(a)),
+    D = F − G. Cells that may hold more than what is found are halved.
+
+    Raises:
+        ConvergenceError: the bound stays more than 1e-8 above what is found.
+    """
+    refuse_gradient(p, q)
     if isinstance(p, Empirical):
         p, q = q, p
     assert isinstance(p, Line)
-    F = p.distribution("cdf")
+    _complete(p, q)
+    F, _ = _functions(p)
     if isinstance(q, Empirical):
         x, levels = _staircase(q)
         gap = np.maximum(np.abs(F(x) - levels), np.abs(F(x) - np.concatenate([[0.0], levels[:-1]])))
-    else:
-        gap = np.abs(_difference(p, q)(Pieces(p, q).cuts))
-    return torch.tensor(float(gap.max()), dtype=torch.float64)
+        return torch.tensor(float(gap.max()), dtype=torch.float64)
+    G, _ = _functions(q)
+    difference, x = _difference(p, q), Pieces(p, q).cuts
+    a, b, best = x[:-1], x[1:], float(np.nanmax(np.abs(difference(x))))
+    for _ in range(60):
+        ends = np.fmax(np.abs(difference(a)), np.abs(difference(b)))
+        ends = np.nan_to_num(ends)  # both below their rounding
+        open_ = ends + np.minimum(F(b) - F(a), G(b) - G(a)) > best + TOLERANCE
+        a, b = a[open_], b[open_]
+        if not len(a):
+            return torch.tensor(best, dtype=torch.float64)
+        middle = a + (b - a) / 2
+        best = max(best, float(np.nanmax(np.abs(difference(middle)), initial=0.0)))
+        a, b = np.concatenate([a, middle]), np.concatenate([middle, b])
+        if len(a) > _CELLS:
+            break
+    raise ConvergenceError(f"sup |F − G| is at least {best:.9g}, and its bound is more than {TOLERANCE:g} above")
 
 
 def _staircase(law: Empirical) -> tuple[Array, Array]:
@@ -97,14 +126,21 @@ def _difference(p: Law, q: Law) -> Callable[[Array], Array]:
     (F, F_bar), (G, G_bar) = _functions(p), _functions(q)
 
     def difference(x: Array) -> Array:
-        return np.where(F(x) + G(x) > 1, G_bar(x) - F_bar(x), F(x) - G(x))
+        gap = np.where(F(x) + G(x) > 1, G_bar(x) - F_bar(x), F(x) - G(x))
+        return np.where((gap != 0) & (np.abs(gap) < rounding), beyond, gap)
 
+    lines = [law for law in (p, q) if isinstance(law, Line)]
+    rounding = max(law.rounding for law in lines)
+    beyond = (
+        math.nan if any(law.rounding and law.is_heavy for law in lines) else 0.0
+    )  # a light tail holds nothing there
     return difference
 
 
 def _functions(law: Law) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
     if isinstance(law, Line):
-        return law.distribution("cdf"), law.distribution("sf")
+        assert law.cdf is not None and law.sf is not None  # `_complete` has seen it
+        return law.cdf, law.sf
     x, levels = _staircase(law)
     steps = np.concatenate([[0.0], levels])
 
@@ -123,12 +159,20 @@ def _settled(pieces: Pieces, gap: Callable[[Array, Array], Array]) -> Tensor:
     return torch.tensor(math.inf if found is None else found.settled(), dtype=torch.float64)
 
 
-def _refuse_gradient(*laws: Law) -> None:
+def _complete(*laws: Law) -> None:
+    for law in laws:
+        if isinstance(law, Line):
+            with_distribution(law)
+
+
+def refuse_gradient(*laws: Law) -> None:
+    """Raise NotImplementedError where a parameter waits for a gradient that distribution functions do not give."""
     for law in laws:
         if isinstance(law, Line) and law.needs_gradient:
             raise NotImplementedError(
                 f"distribution functions give no gradient in the parameters of {law.name}: detach them, or call under "
                 "torch.no_grad()"
             )
-        if isinstance(law, Empirical) and law.points.requires_grad and torch.is_grad_enabled():
+        waits = isinstance(law, Empirical) and (law.points.requires_grad or law.weights.requires_grad)
+        if waits and torch.is_grad_enabled():
             raise NotImplementedError("points against a density have no gradient here: detach them")

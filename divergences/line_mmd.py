@@ -21,7 +21,7 @@ from torch import Tensor
 from divergences.kernels import DistanceInduced, Kernel, Polynomial, Scaled, Sum
 from divergences.laws import ConvergenceError, Empirical
 from divergences.line import Line
-from divergences.line_metrics import Law, _refuse_gradient
+from divergences.line_metrics import Law, refuse_gradient
 from divergences.pieces import TOLERANCE, Array, Charts, Integral, Pieces
 
 Points = tuple[Array, Array]  # anchor + offset, relative to the centre: distances to an end keep their digits
@@ -66,7 +66,7 @@ def squared_mmd(p: Law, q: Law, kernel: Kernel) -> Tensor:
         >>> round(squared_mmd(line(td.Uniform(0.0, 1.0)), line(td.Uniform(1.0, 2.0)), Laplace(1.0)).item(), 12)
         0.672364962898
     """
-    _refuse_gradient(p, q)
+    refuse_gradient(p, q)
     _check(kernel)
     return torch.tensor(_value(p, q, kernel), dtype=torch.float64)
 

@@ -53,8 +53,8 @@ def wasserstein(
         >>> wasserstein(Empirical([0.0, 1.0]), Empirical([1.0, 3.0]))
         1.5
     """
-    if not 1 <= order < math.inf:
-        raise ValueError(f"order must be at least 1 and finite: got {order}")
+    if isinstance(order, str) or not 1 <= order < math.inf:
+        raise ValueError(f"order must be a number, at least 1 and finite: got {order!r}")
     if metric not in transport.METRICS:
         raise ValueError(f"metric must be one of {', '.join(transport.METRICS)}: got {metric!r}")
     P, Q = laws(p, q, method)
@@ -180,6 +180,8 @@ def _by_first_way(name: str, p: Any, q: Any, method: str, **parameters: Any) -> 
     """Finite supports, then a closed form, then sums over the integers, then distribution functions on the line."""
     (p, a), (q, b) = _finite(p, q)
     if a is not None and b is not None:
+        if method not in ("auto", "discrete"):
+            raise ValueError(f'laws on finite supports need method="discrete" or "auto": got {method!r}')
         value = _ON_FINITE[name](a, b, **parameters)
         assert value is not None  # points are atoms
         return value

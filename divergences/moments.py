@@ -43,6 +43,25 @@ def moments(law: Any) -> Moments | None:
     return None
 
 
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether a and b are equal and stay so as parameters move: equal constants, or one tensor seen twice.
+
+    Two trainable tensors of equal values are two parameters: a form that holds only where they are equal has lost the
+    gradient across it.
+    """
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+        return a is b or (_source(a) is _source(b) and _place(a) == _place(b))
+    return bool((a == b).all())
+
+
+def _source(t: Tensor) -> Tensor:
+    return t if t._base is None else t._base
+
+
+def _place(t: Tensor) -> tuple[Any, ...]:
+    return t.requires_grad, t.dtype, t.data_ptr(), t.shape, t.stride()
+
+
 def _low_rank_tril(W: Tensor, D: Tensor) -> Tensor:
     """The Cholesky factor of WWᵀ + diag(D), from a QR of [D^½ W]ᵀ: a Cholesky of the sum would lose a small D."""
     root = D.sqrt()

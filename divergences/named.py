@@ -70,15 +70,15 @@ def get(name: str, **parameters: Any) -> Any:
         return ROWS[key](**parameters)
     if key in _OTHERS:
         return _with(_OTHERS[key], parameters)
-    closest = difflib.get_close_matches(str(name), names(), n=len(names()), cutoff=0)
+    closest = difflib.get_close_matches(str(name).casefold(), names(), n=len(names()), cutoff=0)
     raise ValueError(f"unknown divergence {name!r}: choose from {', '.join(closest)}")
 
 
-def f_divergence_named(name: str, **parameters: Any) -> FDivergence:
-    """Return the f-divergence of that name; a TypeError for a name that is none."""
-    found = get(name, **parameters)
+def f_divergence_named(divergence: Any) -> FDivergence:
+    """Return the f-divergence of that name, or the object itself; a TypeError for what is none."""
+    found = get(divergence) if isinstance(divergence, str) else divergence
     if not isinstance(found, FDivergence):
-        raise TypeError(f"{name!r} is not an f-divergence: choose from {', '.join(ROWS)}")
+        raise TypeError(f"divergence must be an f-divergence, by name or as an object: got {divergence!r}")
     return found
 
 

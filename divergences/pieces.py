@@ -28,10 +28,9 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _AIM, _NOISE, _PANELS, _LEVELS = 1e-11, 1e-9, 60_000, 60
 _NEGLIGIBLE = 100.0  # below the peak, in nats
 _GRADES = (*range(2, 64, 2), 64.0, 128.0, 256.0, 512.0)
-_FLAT = -1e-3  # the slope in log-distance above which a tail does not fall
+_FLAT, _STEEP = 1e-5, 1e-3  # slopes in log-distance: level below the first, falling or rising above the second
 _PLAIN, _TAIL, _END = 0, 1, 2
-# How far a tail can be followed, an end whose neighbourhood rounding blurs, and quantile functions towards 0.
-_FAR, _ROUNDED, _QUANTILES = 320.0, 36.0, 230.0
+_FAR, _QUANTILES = 320.0, 230.0  # how far in log-distance a tail can be followed, and quantile functions towards 0
 
 
 class Charts(NamedTuple):
@@ -42,6 +41,18 @@ class Charts(NamedTuple):
     scale: Array
     low: Array
     high: Array
+
+    def inverse(self, x: Array) -> Array:
+        """Return the τ of points x, one for each chart."""
+        with np.errstate(all="ignore"):
+            along = (x - self.start) / self.scale
+            tail, end = np.log1p(along), -np.log(along)
+        return np.where(self.kind == _PLAIN, x, np.where(self.kind == _TAIL, tail, end))
+
+    @property
+    def is_rising(self) -> Array:
+        """Whether x rises with τ."""
+        return (self.scale > 0) != (self.kind == _END)
 
     def taken(self, index: Any) -> Charts:
         """Return the charts of an index or a mask."""
@@ -139,7 +150,8 @@ class Pieces:
         if start == end:
             return []
         known = all(law.resolves(float(end)) for law in self.laws)
-        return [(_END, end, start - end, 0, _resolved(start - end) if known else _ROUNDED)]
+        reach = _resolved(start - end) if known else math.log(abs(start - end) / (4e-16 * abs(end)))
+        return [(_END, end, start - end, 0, max(reach, 1.0))]
 
     def integrate(self, f: Integrand) -> Integral | None:
         """∫ f over the union of the supports; None where it diverges at an end."""
@@ -158,8 +170,12 @@ class Pieces:
             top = int(np.argmax(g[:stop]))
             if charts.kind[i] != _PLAIN and top == stop - 1 and top > 20:
                 slope = (g[top] - g[top - 20]) / (tau[i, top] - tau[i, top - 20])
-                if slope > -_FLAT:
+                if slope > _STEEP:
                     return math.inf
+                if slope > _FLAT:
+                    raise ConvergenceError(
+                        f"a tail rises like distance^{slope:.6g}: whether it is bounded cannot be told"
+                    )
             best = max(best, float(g[top]))
             a, b = tau[i, max(top - 1, 0)], tau[i, min(top + 1, stop - 1)]
             chart = charts.taken([i])
@@ -199,7 +215,9 @@ def _followed(f: Integrand, charts: Charts) -> tuple[Charts | None, float, float
         alive = np.flatnonzero(g[:stop] >= peak - _NEGLIGIBLE)
         if not len(alive):
             if stop == 0:
-                raise ConvergenceError("a density is not known towards an end of the line")
+                raise ConvergenceError(
+                    "a density leaves floating point towards an end of the line, where it would matter"
+                )
             high[i] = 0.0
             continue
         last = int(alive[-1])
@@ -208,10 +226,14 @@ def _followed(f: Integrand, charts: Charts) -> tuple[Charts | None, float, float
             continue
         window = min(20, last)
         if not window:
-            raise ConvergenceError("a density is not known towards an end of the line")
+            raise ConvergenceError("a density leaves floating point towards an end of the line, where it would matter")
         slope = (g[last] - g[last - window]) / (tau[i, last] - tau[i, last - window])
-        if not slope < _FLAT:
+        if not slope < -_FLAT:
             return None, peak, math.inf
+        if slope > -_STEEP:
+            raise ConvergenceError(
+                f"a tail falls like distance^{slope - 1:.6g}: whether it is integrable cannot be told"
+            )
         beyond += math.exp(g[last] - peak) / -slope
     tails = tails._replace(high=high).taken(high > 0)
     return Charts.joined(_graded(tails), plain), peak, beyond
@@ -271,7 +293,10 @@ def _adaptive(f: Integrand, panels: Charts, log_scale: float, beyond: float) -> 
         estimate = total + float(both.sum())
         done = (gap <= 1e-15 + 1e-12 * np.abs(both)) | (middle <= panels.low) | (middle >= panels.high)
         left_over, before = float(gap.sum()), left_over
-        if left_over <= _AIM * abs(estimate) or before / 2 < left_over <= _NOISE * abs(estimate):
+        small = (
+            -50 < log_scale < 50 and left_over * math.exp(log_scale) <= 1e-16
+        )  # a tiny one is wanted for its logarithm
+        if small or left_over <= _AIM * abs(estimate) or before / 2 < left_over <= _NOISE * abs(estimate):
             done[:] = True  # enough, or what halving does not mend: the rounding of x itself
         total, error = total + math.fsum(both[done]), error + float(gap[done].sum())
         kept += [half.taken(done) for half in halves]
@@ -299,6 +324,13 @@ def _panels(f: Integrand, panels: Charts, log_scale: float) -> Array:
         x = (anchor + offset)[~np.isfinite(values)][0]
         raise ConvergenceError(f"quadrature met an integrand that is not known, at {x:.6g}")
     return (values @ _WEIGHTS) * (panels.high - panels.low) / 2
+
+
+def span_of(panels: Charts) -> tuple[Array, Array]:
+    """Return where each panel begins and ends on the line."""
+    anchor, offset, _ = panels.at(np.stack([panels.low, panels.high], -1))
+    x = anchor + offset
+    return x.min(-1), x.max(-1)
 
 
 def nodes(panels: Charts) -> tuple[Array, Array]:

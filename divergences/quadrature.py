@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributions as td
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from divergences import batches, gaussian
 from divergences._generator import FDivergence
@@ -43,22 +44,23 @@ def _on_a_line(p: Any, q: Any) -> tuple[Any, Any]:
 def f_value(d: FDivergence, p: Line, q: Line) -> Tensor:
     """D_f(P‖Q) by quadrature; inf where P has mass outside the support of Q and f'(∞) = ∞, and so on.
 
-    Differentiable in the parameters of torch laws, on the nodes of the value.
+    Differentiable once in the parameters of torch laws, on the nodes of the value.
     """
     _refuse_moving_ends(p, q)
     only_p, only_q = d.slope_at_infinity - d._slope_at_one, d.f_at_zero + d._slope_at_one
     pieces = Pieces(p, q)
     for law in (p, q):
         _check_mass(law, pieces)
-    escapes = [(a, b) for a, b, factor in ((p, q, only_p), (q, p, only_q)) if math.isinf(factor)]
-    if any(_mass_alone(pieces, a, b) > 1e-12 for a, b in escapes):
+    sides = [(a, b) for a, b, factor in ((p, q, only_p), (q, p, only_q)) if math.isinf(factor)]
+    if any(_escapes(pieces, a, b) for a, b in sides):
         return torch.tensor(math.inf, dtype=torch.float64)
     found = pieces.integrate(_terms(d, p, q, only_p, only_q))
     if found is None:
         return torch.tensor(math.inf, dtype=torch.float64)
-    value = torch.tensor(found.settled(), dtype=torch.float64)
+    value = torch.tensor(min(found.settled(), d.upper_bound), dtype=torch.float64)
     if p.needs_gradient or q.needs_gradient:
-        again = _differentiable(d, p, q, only_p, only_q, *nodes(found.panels))
+        with saved_tensors_hooks(lambda saved: saved, _once):
+            again = _differentiable(d, p, q, only_p, only_q, *nodes(found.panels))
         value = value + again - again.detach()
     return value
 
@@ -76,7 +78,7 @@ def log_affinity(alpha: float, p: Line, q: Line) -> Tensor:
     if p.needs_gradient or q.needs_gradient:
         raise NotImplementedError("far from P = Q this order has no gradient: detach the parameters")
     pieces = Pieces(p, q)
-    if alpha > 1 and _mass_alone(pieces, p, q) > 1e-12:
+    if alpha > 1 and _escapes(pieces, p, q):
         return torch.tensor(math.inf, dtype=torch.float64)
     found = pieces.integrate(terms)
     return torch.tensor(math.inf if found is None else found.logarithm(), dtype=torch.float64)
@@ -91,13 +93,15 @@ def log_ess_sup(p: Line, q: Line) -> Tensor:
         return np.where(_error(log_p, log_q) > 1e-10 * np.maximum(1, np.abs(ratio)), math.nan, ratio)
 
     pieces = Pieces(p, q)
-    if _mass_alone(pieces, p, q) > 1e-12:
+    if _escapes(pieces, p, q):
         return torch.tensor(math.inf, dtype=torch.float64)
     return torch.tensor(pieces.supremum(log_ratio), dtype=torch.float64)
 
 
 def log_mass(p: Line, q: Line) -> Tensor:
     """Return log Q(p > 0)."""
+    if not p.has_gaps and p.support[0] <= q.support[0] and p.support[1] >= q.support[1]:
+        return torch.zeros((), dtype=torch.float64)
 
     def inside(anchor: Array, offset: Array) -> tuple[Array, Array]:
         size = np.where(p.at(anchor, offset) > -math.inf, q.at(anchor, offset), -math.inf)
@@ -110,10 +114,11 @@ def log_mass(p: Line, q: Line) -> Tensor:
 
 def _terms(d: FDivergence, p: Line, q: Line, only_p: float, only_q: float) -> Integrand:
     """Return log |q f(p/q)| and its sign, of the form that is ≥ 0 where f(1) = 0."""
-    growth = _growth(d)
+    growth = Growth(d)
 
     def terms(anchor: Array, offset: Array) -> tuple[Array, Array]:
         log_p, log_q = p.at(anchor, offset), q.at(anchor, offset)
+        unknown, log_p, log_q = _without_lost(log_p, log_q, (only_p, only_q), growth)
         in_p, in_q = log_p > -math.inf, log_q > -math.inf
         both = in_p & in_q
         a, b = (torch.from_numpy(np.where(both, log, 0.0)) for log in (log_p, log_q))
@@ -128,9 +133,22 @@ def _terms(d: FDivergence, p: Line, q: Line, only_p: float, only_q: float) -> In
             if math.isfinite(factor) and factor:
                 size = np.where(alone, log + math.log(abs(factor)), size)
                 sign = np.where(alone, math.copysign(1.0, factor), sign)
-        return np.where(np.isnan(log_p) | np.isnan(log_q), math.nan, size), sign
+        return np.where(unknown, math.nan, size), sign
 
     return terms
+
+
+def _without_lost(log_p: Array, log_q: Array, alone: tuple[float, float], growth: Growth) -> tuple[Array, Array, Array]:
+    """Where a density underflowed (nan, below e^−700) and that matters; and both logarithms with −inf in place of nan.
+
+    It does not matter where f gives the mass of the other law alone a finite factor, nor where the other is as small.
+    """
+    lost_p, lost_q = np.isnan(log_p), np.isnan(log_q)
+    p, q = (np.where(lost, -math.inf, log) for lost, log in ((lost_p, log_p), (lost_q, log_q)))
+    (up, down), (only_p, only_q) = growth.is_power, alone
+    harmless_p = math.isfinite(only_q) | (q < -600.0) & (not down)
+    harmless_q = math.isfinite(only_p) | (p < -600.0) & (not up)
+    return lost_p & ~harmless_p | lost_q & ~harmless_q | (lost_p & lost_q & (up or down)), p, q
 
 
 def _error(log_p: Array, log_q: Array) -> Array:
@@ -139,21 +157,33 @@ def _error(log_p: Array, log_q: Array) -> Array:
     return 1e-15 * np.maximum(*(np.where(np.isinf(part), 0.0, part) for part in size))
 
 
-def _growth(d: FDivergence) -> Callable[[Array], Array]:
-    """Return the logarithm of the perspective's value at log ratios where it overflows: it is exponential there."""
-    points = torch.tensor([200.0, 400.0, -200.0, -400.0], dtype=torch.float64)
-    logs = d.log_perspective(points, torch.zeros_like(points))[1].abs().log().numpy()
+class Growth:
+    """The logarithm of the perspective's value at log-ratios where it overflows: it is linear there."""
 
-    def growth(log_u: Array) -> Array:
-        near, far = np.where(log_u > 0, logs[0], logs[2]), np.where(log_u > 0, logs[1], logs[3])
+    def __init__(self, d: FDivergence) -> None:
+        points = torch.tensor([200.0, 400.0, -200.0, -400.0], dtype=torch.float64)
+        self.logs = d.log_perspective(points, torch.zeros_like(points))[1].abs().log().numpy()
+        self.is_power = bool(self.logs[1] > 100), bool(self.logs[3] > 100)
+
+    def __call__(self, log_u: Array) -> Array:
+        """Return it at log-ratios beyond ±400."""
+        near, far = (np.where(log_u > 0, self.logs[i], self.logs[i + 2]) for i in (0, 1))
         return far + (far - near) * (np.abs(log_u) - 400) / 200
 
-    return growth
+    def of_tensor(self, log_u: Tensor) -> Tensor:
+        """Return the same, differentiable."""
+        near, far = (torch.where(log_u > 0, float(self.logs[i]), float(self.logs[i + 2])) for i in (0, 1))
+        return far + (far - near) * (log_u.abs() - 400) / 200
 
 
 def _density(law: Line, anchor: Array, offset: Array) -> tuple[Array, Array]:
-    log = law.at(anchor, offset)
+    log = _present(law.at(anchor, offset))
     return log, np.ones_like(log)
+
+
+def _present(log: Array) -> Array:
+    """A density lost to underflow is no mass."""
+    return np.where(np.isnan(log), -math.inf, log)
 
 
 def _check_mass(law: Line, pieces: Pieces) -> None:
@@ -163,32 +193,48 @@ def _check_mass(law: Line, pieces: Pieces) -> None:
         raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
 
 
-def _mass_alone(pieces: Pieces, p: Line, q: Line) -> float:
-    """P[q = 0]."""
+def _escapes(pieces: Pieces, p: Line, q: Line) -> bool:
+    """Whether P has mass where Q has none. Supports are known; a gap inside that of Q is looked for."""
+    slack = [4e-16 * abs(end) if math.isfinite(end) else 0.0 for end in q.support]  # loc + scale rounds
+    if p.support[0] < q.support[0] - slack[0] or p.support[1] > q.support[1] + slack[1]:
+        return True
+    if not q.has_gaps:
+        return False
 
     def alone(anchor: Array, offset: Array) -> tuple[Array, Array]:
-        log_q = q.at(anchor, offset)
-        size = np.where(log_q == -math.inf, p.at(anchor, offset), -math.inf)
-        return np.where(np.isnan(log_q), math.nan, size), np.ones_like(log_q)
+        size = np.where(q.at(anchor, offset) == -math.inf, _present(p.at(anchor, offset)), -math.inf)
+        return size, np.ones_like(size)
 
-    if q.support[0] <= p.support[0] and q.support[1] >= p.support[1] and not q.has_gaps:
-        return 0.0
     found = pieces.integrate(alone)
     assert found is not None  # a density is integrable
-    return found.settled()
+    return found.settled() > 1e-12
 
 
 def _differentiable(d: FDivergence, p: Line, q: Line, only_p: float, only_q: float, x: Array, weights: Array) -> Tensor:
     """Return Σ w q f(p/q) on fixed nodes: the ends of the supports do not move, so the sum has the value's gradient."""
     log_p, log_q = p.torch_logpdf(x), q.torch_logpdf(x)
-    in_p, in_q = log_p > -700, log_q > -700
-    both, w = in_p & in_q, torch.from_numpy(weights)
-    scale, value = d.log_perspective(torch.where(both, log_p, 0.0), torch.where(both, log_q, 0.0))
-    total = (w * torch.where(both, scale.exp() * value, 0.0)).sum()
+    in_p, in_q = log_p > -math.inf, log_q > -math.inf
+    both, w, growth = in_p & in_q, torch.from_numpy(weights), Growth(d)
+    with torch.no_grad():
+        _, value = d.log_perspective(torch.where(both, log_p, 0.0), torch.where(both, log_q, 0.0))
+        large = both & (value > 1e100)
+    plain = both & ~large
+    scale, value = d.log_perspective(torch.where(plain, log_p, 0.0), torch.where(plain, log_q, 0.0))
+    total = (w * torch.where(plain, scale.exp() * value, 0.0)).sum()
+    a, b = torch.where(large, log_p, 400.0), torch.where(large, log_q, 0.0)
+    far = torch.where(large, torch.maximum(a, b) + growth.of_tensor(a - b), -math.inf)
+    total = total + (w * far.exp()).sum()
     for alone, log, factor in ((in_p & ~in_q, log_p, only_p), (in_q & ~in_p, log_q, only_q)):
         if math.isfinite(factor):
             total = total + factor * (w * torch.where(alone, torch.where(alone, log, 0.0).exp(), 0.0)).sum()
     return total
+
+
+def _once(saved: Tensor) -> Tensor:
+    """Fixed nodes miss how a kink of f or of a density moves, so a second derivative would be wrong."""
+    if torch.is_grad_enabled():  # as it is in a backward pass that is differentiated again
+        raise NotImplementedError("quadrature has no second derivative: call without create_graph")
+    return saved
 
 
 def _refuse_moving_ends(*laws: Line) -> None:

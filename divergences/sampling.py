@@ -10,11 +10,12 @@ import torch.distributions as td
 from scipy import stats
 from torch import Tensor
 
-from divergences.evaluate import laws
 from divergences._generator import FDivergence
+from divergences.evaluate import laws
+from divergences.exact import type_name
 from divergences.laws import Empirical, Probabilities
 from divergences.line import line, scipy_of
-from divergences.named import get
+from divergences.named import f_divergence_named
 from divergences.results import Estimate
 
 _BLOCK = 100_000
@@ -36,8 +37,10 @@ def monte_carlo(
         seed: of the draws; None for fresh ones.
 
     Raises:
-        TypeError: a law without a density.
-        ValueError: n is too small.
+        TypeError: a law without a density or without draws, a divergence that is no f-divergence, or an argument of
+            the wrong type.
+        ValueError: n is too small, or the event shapes differ.
+        NotImplementedError: a torch law lacks a method that is needed.
 
     Example:
         >>> from scipy import stats
@@ -45,15 +48,33 @@ def monte_carlo(
         >>> abs(e.value - 0.5) < 4 * e.stderr
         True
     """
-    d = get(divergence) if isinstance(divergence, str) else divergence
+    d = f_divergence_named(divergence)
+    for name, given in (("n", n), ("seed", seed)):
+        if not (isinstance(given, int | np.integer) or (name == "seed" and given is None)) or isinstance(given, bool):
+            raise TypeError(f"{name} must be an integer{' or None' if name == 'seed' else ''}: got {given!r}")
     if n < 4:
         raise ValueError(f"n must be at least 4: got {n}")
     P, Q = laws(p, q, "auto")
     for name, law in (("p", P), ("q", Q)):
         if isinstance(law, Probabilities | Empirical):
             raise TypeError(f"{name} must have a density: a finite support has an exact value")
+        if not isinstance(law, td.Distribution) and not hasattr(law, "rvs"):
+            raise TypeError(f"{name} must be a torch or frozen scipy distribution with rvs: got {type(law).__name__}")
+    if _is_discrete(P) != _is_discrete(Q):
+        raise TypeError(
+            "p and q, a discrete law and one with a density, are mutually singular: the value is known exactly"
+        )
+    shapes = _event_shape(P), _event_shape(Q)
+    if shapes[0] != shapes[1] and (shapes[0].numel() != 1 or shapes[1].numel() != 1):
+        raise ValueError(f"p and q must have one event shape: got {tuple(shapes[0])} and {tuple(shapes[1])}")
     generator = np.random.default_rng(seed)
-    halves = [_terms(d, P, Q, law, n // 2, generator) for law in (P, Q)]
+    try:
+        halves = [_terms(d, P, Q, law, n // 2, generator) for law in (P, Q)]
+    except NotImplementedError as error:
+        if str(error):
+            raise
+        laws_named = f"{type_name(P)} and {type_name(Q)}"
+        raise NotImplementedError(f"no Monte Carlo value for {laws_named}: a method of theirs is missing") from error
     value = sum(float(half.mean()) for half in halves) / 2
     stderr = (sum(float(half.var(correction=1)) / len(half) for half in halves)) ** 0.5 / 2
     notes: tuple[str, ...] = ()
@@ -69,6 +90,22 @@ def monte_carlo(
                 (f"the largest 0.1% of the draws make {share:.0%} of the value: stderr is not trusted",),
             )
     return Estimate(value, stderr, interval, "unbiased", d.name, "monte_carlo", n // 2, n // 2, notes, 0.95, seed)
+
+
+def _is_discrete(law: Any) -> bool:
+    if isinstance(law, td.Distribution):
+        while isinstance(law, td.Independent):
+            law = law.base_dist
+        law = law.component_distribution if isinstance(law, td.MixtureSameFamily) else law
+        return law.support is not None and bool(law.support.is_discrete)
+    return isinstance(getattr(law, "dist", None), stats.rv_discrete) or not hasattr(law, "logpdf")
+
+
+def _event_shape(law: Any) -> torch.Size:
+    if isinstance(law, td.Distribution):
+        return law.event_shape
+    dimension = getattr(law, "dim", None)
+    return torch.Size([int(dimension)] if isinstance(dimension, int | np.integer) else [])
 
 
 def _terms(d: FDivergence, p: Any, q: Any, law: Any, n: int, generator: np.random.Generator) -> Tensor:

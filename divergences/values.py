@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from divergences.affinity import log_affinity, renyi_value
 from divergences.distances import safe_sqrt
 from divergences.evaluate import answer, evaluate, f_value, laws, unit
@@ -171,6 +173,8 @@ def renyi(p: Any, q: Any, alpha: float, *, base: float | None = None, method: st
         1.0
     """
     factor = unit(base, "renyi")
+    if not isinstance(alpha, int | float | np.number) or isinstance(alpha, np.complexfloating):
+        raise TypeError(f"alpha must be a number: got {alpha!r}")
     if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0: got {alpha}")
     return answer(renyi_value(*laws(p, q, method), alpha, method) * factor, p, q)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import divergences as dv
+from divergences import blocks
 
 INF = math.inf
 exp, log, sqrt, tanh = mp.exp, mp.log, mp.sqrt, mp.tanh
@@ -420,6 +421,24 @@ def test_batches_broadcast_and_inputs_are_not_written_to(row):
         getattr(row.d, method)(p)
     assert torch.equal(p, kept[0])
     assert torch.equal(q, kept[1])
+
+
+@rows
+@pytest.mark.parametrize("patience", [0.0, INF], ids=["shared out", "torch's threads"])
+def test_large_batches_are_worth_their_rows(row, patience, monkeypatch):
+    monkeypatch.setattr(blocks, "_BYTES", 1 << 12)
+    monkeypatch.setattr(blocks, "_PATIENCE", patience)
+    generator = torch.Generator().manual_seed(4)
+    p, q = (torch.rand(3, 67, 9, generator=generator, dtype=torch.float64) for _ in range(2))
+    p[0, ::3, 2], q[0, ::5, 2], q[1, ::7, 3] = 0.0, 0.0, 1e-310
+    p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+    q[2, :9] = p[2, :9] + 1e-9 * (p[2, :9].roll(1, -1) - p[2, :9])
+    threads, found = torch.get_num_threads(), row.d(p, q)
+    assert torch.get_num_threads() == threads
+    with_gradient = row.d(p.clone().requires_grad_(), q)
+    for i, j in ((0, 0), (0, 3), (0, 5), (0, 15), (1, 7), (1, 60), (2, 4), (2, 66)):
+        for batch in (found, with_gradient.detach()):
+            torch.testing.assert_close(batch[i, j], row.d(p[i, j], q[i, j]), rtol=1e-12, atol=0)
 
 
 @rows
