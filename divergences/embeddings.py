@@ -168,7 +168,11 @@ def _negative_distance(kernel: DistanceInduced) -> Mean:
 def _between_points(kernel: Any, x: Tensor, y: Tensor) -> Tensor:
     if isinstance(kernel, DistanceInduced):  # without the terms that cancel, and their rounding
         return -kernel.distance(squared_distances(x, y))
-    return kernel(x, y)
+    values = kernel(x, y)
+    if not isinstance(values, Tensor) or values.shape[-2:] != (x.shape[-2], y.shape[-2]):
+        came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"kernel must give a tensor ({x.shape[-2]}, {y.shape[-2]}) for tensors x and y: got {came}")
+    return values
 
 
 def _register() -> None:

@@ -77,7 +77,8 @@ def mmd(p: Any, q: Any, kernel: Kernel | str, squared: bool = True, *, method: s
     Args:
         p: P, a law with points.
         q: Q.
-        kernel: one of `divergences.kernels` or its name; between samples any k(x, y). "median" bandwidths need samples.
+        kernel: one of `divergences.kernels` or its name; between samples any k(x, y) of tensors (n, d) and (m, d). A
+            "median" bandwidth needs samples, and no gradient passes through it.
         squared: whether the root is not taken.
         method: as everywhere.
 

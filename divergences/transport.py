@@ -23,7 +23,8 @@ def empirical(p: Empirical, q: Empirical, order: float, metric: str) -> Tensor:
         raise ValueError(f"p and q must have points of one dimension: got {tuple(x.shape)} and {tuple(y.shape)}")
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     x, y = x.to(dtype), y.to(dtype)
-    if x.shape[1] == 1:
+    weighs = torch.is_grad_enabled() and (p.weights.requires_grad or q.weights.requires_grad)
+    if x.shape[1] == 1 and not weighs:  # the linear program has the gradient in the weights
         i, j, mass = _monotone_plan(x[:, 0], p.weights, y[:, 0], q.weights)
         return _root((mass.to(dtype) * (x[i, 0] - y[j, 0]).abs() ** order).sum(), order)
     distances = ground(x, y, metric)
@@ -44,7 +45,8 @@ def ground(x: Tensor, y: Tensor, metric: str) -> Tensor:
 def linear_program(a: Tensor, b: Tensor, distances: Tensor, order: float = 1) -> Tensor:
     """(min Σ Γ_ij d_ij^p)^{1/p} over couplings Γ of a (n,) and b (m,), by network simplex.
 
-    Differentiable in the distances, with the plan held fixed (envelope theorem).
+    Differentiable in the distances, with the plan held fixed (envelope theorem), and in weights on the simplex, where
+    the dual potentials are the gradient.
 
     Raises:
         ValueError: empty weights, a cost of another shape, or one that is NaN, infinite or negative.
@@ -67,7 +69,12 @@ def linear_program(a: Tensor, b: Tensor, distances: Tensor, order: float = 1) ->
         plan, log = ot.emd(weights_a, weights_b, matrix, numItermax=ITERATIONS, log=True)
     if log["warning"] is not None or log["result_code"] != 1:
         raise ConvergenceError(f"the network simplex stopped before the optimum: {log['warning']}")
-    return _root((torch.as_tensor(plan, device=cost.device).to(cost.dtype) * cost).sum(), order)
+    total = (torch.as_tensor(plan, device=cost.device).to(cost.dtype) * cost).sum()
+    for weights, potential in ((a, log["u"]), (b, log["v"])):
+        if weights.requires_grad:
+            gradient = torch.as_tensor(potential, device=cost.device).to(cost.dtype)
+            total = total + (gradient * (weights - weights.detach()).to(cost.dtype)).sum()
+    return _root(total, order)
 
 
 def _monotone_plan(x: Tensor, a: Tensor, y: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -219,3 +219,7 @@ def test_the_page_names_a_test_for_every_line():
     named = re.findall(r"`(test_\w+)`", PAGE.read_text())
     assert set(named) <= known
     assert known - set(named) == {"test_the_page_names_a_test_for_every_line"}
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    heads = [row for row in rows if row.endswith("| proved by |")]
+    assert len(heads) == 2
+    assert all(re.search(r"`test_\w+` \|$", row) for row in rows if row not in heads)

@@ -153,6 +153,13 @@ def test_16_disjoint_supports_are_infinite_or_at_the_bound(p, q):
             assert dv.renyi(p, q, order) == INF
 
 
+def test_12_a_kernel_that_gives_no_matrix():
+    points = dv.Empirical([0.0, 1.0])
+    for wrong in (lambda x, y: (x - y).sum(-1), lambda x, y: 1.0):
+        with pytest.raises(ValueError, match=r"kernel must give a tensor \("):
+            dv.mmd(points, points, wrong)
+
+
 @kinds
 def test_35_probabilities_must_sum_to_one(kind):
     for function in (dv.kl, dv.total_variation, dv.kolmogorov_smirnov, lambda p, q: dv.renyi(p, q, 2)):

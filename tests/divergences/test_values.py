@@ -325,6 +325,23 @@ def test_gradients_of_closed_forms():
     assert torch.autograd.gradcheck(lambda s, t: dv.wasserstein(dv.Empirical(s), dv.Empirical(t), 2), (x, y))
 
 
+def test_wasserstein_has_gradients_in_the_weights():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 1, dtype=torch.float64, generator=generator) for n in (3, 4))
+    cost = torch.cdist(x, y)
+    a, b = (torch.randn(n, dtype=torch.float64, generator=generator, requires_grad=True) for n in (3, 4))
+    for order in (1, 2):
+        assert torch.autograd.gradcheck(
+            lambda u, v, order=order: dv.wasserstein(u.softmax(0), v.softmax(0), order, cost=cost), (a, b)
+        )
+        assert torch.autograd.gradcheck(
+            lambda u, v, order=order: dv.wasserstein(
+                dv.Empirical(x, u.softmax(0)), dv.Empirical(y, v.softmax(0)), order
+            ),
+            (a, b),
+        )
+
+
 def test_batches_broadcast_and_kinds_are_kept():
     p, q = np.full((5, 1, 3), 1 / 3), np.full((4, 3), 1 / 3)
     assert dv.kl(p, q).shape == (5, 4)
