@@ -555,7 +555,9 @@ def test_what_is_not_a_law_on_the_integers():
 
 
 def test_through_the_front_door():
-    p, q = td.Poisson(torch.tensor(3.0)), td.Poisson(torch.tensor(5.0))
+    single = dv.js(td.Poisson(torch.tensor(3.0)), td.Poisson(torch.tensor(5.0)))
+    assert single.dtype == torch.float32
+    p, q = td.Poisson(t(3.0)), td.Poisson(t(5.0))
     one = dv.js(p, q, method="discrete")
     assert isinstance(one, torch.Tensor) and one.dtype == torch.float64
     assert isinstance(dv.js(stats.poisson(3), stats.poisson(5)), float)
