@@ -131,9 +131,7 @@ def _difference(p: Law, q: Law) -> Callable[[Array], Array]:
 
     lines = [law for law in (p, q) if isinstance(law, Line)]
     rounding = max(law.rounding for law in lines)
-    beyond = (
-        math.nan if any(law.rounding and law.is_heavy for law in lines) else 0.0
-    )  # a light tail holds nothing there
+    beyond = math.nan if any(law.is_heavy for law in lines) else 0.0  # light tails hold nothing there
     return difference
 
 
