@@ -92,6 +92,10 @@ def log_ess_sup(p: Line, q: Line) -> Tensor:
         ratio = np.where(log_p > -math.inf, log_p - np.where(log_p > -math.inf, log_q, 0.0), -math.inf)
         return np.where(_error(log_p, log_q) > 1e-10 * np.maximum(1, np.abs(ratio)), math.nan, ratio)
 
+    if p.needs_gradient or q.needs_gradient:
+        raise NotImplementedError(
+            "the Rényi divergence of order ∞ has no gradient by quadrature: detach the parameters"
+        )
     pieces = Pieces(p, q)
     if _escapes(pieces, p, q):
         return torch.tensor(math.inf, dtype=torch.float64)
@@ -188,7 +192,10 @@ def _present(log: Array) -> Array:
 
 def _check_mass(law: Line, pieces: Pieces) -> None:
     found = pieces.integrate(partial(_density, law))
-    mass = math.inf if found is None else found.settled()
+    try:
+        mass = math.inf if found is None else found.settled()
+    except ConvergenceError as error:  # its number is a mass, and not the value that was asked for
+        raise ConvergenceError(f"the mass of {law.name} is not found: {error}") from None
     if not abs(mass - 1) <= TOLERANCE:
         raise ConvergenceError(f"the density of {law.name} integrates to {mass:.9g}: quadrature missed part of it")
 

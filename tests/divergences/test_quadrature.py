@@ -191,3 +191,14 @@ def test_a_row_is_known_by_what_it_is_and_not_by_its_name():
     for name in ("squared_hellinger", "kl", "alpha", "jeffreys", "total_variation"):
         half = dv.FDivergence.from_f(lambda u: 0.5 * (u.sqrt() - 1) ** 2, name=name)
         assert half(p, q) == pytest.approx(dv.squared_hellinger(p, q) / 2, abs=1e-8)
+
+
+def test_a_mass_that_is_not_found_is_not_printed_as_the_value():
+    with pytest.raises(dv.ConvergenceError, match="the mass of Beta is not found: "):
+        dv.total_variation(stats.beta(0.01, 0.01), stats.uniform())
+
+
+def test_the_order_infinity_refuses_a_gradient_that_it_does_not_have():
+    m = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="no gradient by quadrature"):
+        dv.renyi(td.Laplace(m, ONE), td.StudentT(3 * ONE, ZERO, ONE), INF)
