@@ -65,10 +65,21 @@ class Estimator(Specified, nn.Module):
         return Inference(*intervals.jackknife(value, s, confidence, generator.initial_seed()))
 
     def value(
-        self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
+        self,
+        x: Any,
+        y: Any,
+        x_weights: Any = None,
+        y_weights: Any = None,
+        *,
+        x_counts: Any = None,
+        y_counts: Any = None,
+        generator: torch.Generator | None = None,
     ) -> Any:
-        """The estimate of D, (...,), differentiable in x and y where they are tensors."""
-        s = admit(x, y, x_weights, y_weights, minimum=self.minimum)
+        """The estimate of D, (...,), differentiable in x and y where they are tensors.
+
+        Weights, (..., n) and (..., m), sum to 1; counts, (n,) and (m,), are integers and mean repetition.
+        """
+        s = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, minimum=self.minimum)
         with full_precision(s.x):
             return same_kind(self.compute(s, generator), x, y)
 
@@ -87,10 +98,24 @@ class Estimator(Specified, nn.Module):
         seed: int | None = None,
         x_weights: Any = None,
         y_weights: Any = None,
+        x_counts: Any = None,
+        y_counts: Any = None,
         normalize: bool = False,
         nan_policy: str = "raise",
     ) -> Estimate:
         """The value with its standard error, an interval or the reason why there is none, and what it bounds.
+
+        Args:
+            x: data or target, (n, d).
+            y: model or reference, (m, d).
+            confidence: of the interval, in (0, 1).
+            seed: of whatever is drawn (folds, directions, blocks).
+            x_weights: one weight a point of x, which sum to 1.
+            y_weights: the same for y.
+            x_counts: how often each point of x stands in the sample, integers.
+            y_counts: the same for y.
+            normalize: divide weights by their sum.
+            nan_policy: "raise", or "omit" to drop rows with a NaN and say how many.
 
         Raises:
             ValueError: confidence outside (0, 1); samples refused at the door.
@@ -98,7 +123,15 @@ class Estimator(Specified, nn.Module):
         if not 0 < confidence < 1:
             raise ValueError(f"confidence must lie in (0, 1): got {confidence}")
         s = admit_thoroughly(
-            x, y, x_weights, y_weights, minimum=self.minimum, normalize=normalize, nan_policy=nan_policy
+            x,
+            y,
+            x_weights,
+            y_weights,
+            x_counts=x_counts,
+            y_counts=y_counts,
+            minimum=self.minimum,
+            normalize=normalize,
+            nan_policy=nan_policy,
         )
         generator = torch.Generator().manual_seed(0 if seed is None else seed)
         with torch.no_grad():

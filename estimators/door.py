@@ -23,8 +23,19 @@ class Samples(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def admit(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, minimum: int = 1) -> Samples:
+def admit(
+    x: Any,
+    y: Any,
+    x_weights: Any = None,
+    y_weights: Any = None,
+    *,
+    x_counts: Any = None,
+    y_counts: Any = None,
+    minimum: int = 1,
+) -> Samples:
     """Tensors of one dtype and device from ``x`` and ``y``, arrays or tensors of shapes (..., n, d) and (..., m, d).
+
+    Counts, (n,) and (m,), say how often each point stands in its sample: it is repeated as often.
 
     Raises:
         TypeError: an argument is not numeric.
@@ -37,6 +48,10 @@ def admit(x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, minim
             "est.compare matches columns by name"
         )
     a, b = tensor(x, "x"), tensor(y, "y")
+    if x_counts is not None:
+        a = _repeated(a, x_counts, x_weights, "x")
+    if y_counts is not None:
+        b = _repeated(b, y_counts, y_weights, "y")
     for name, t in (("x", a), ("y", b)):
         if t.ndim < 2:
             hint = f"; for one-dimensional samples pass {name}[:, None]" if t.ndim == 1 else ""
@@ -68,6 +83,8 @@ def admit_thoroughly(
     x_weights: Any = None,
     y_weights: Any = None,
     *,
+    x_counts: Any = None,
+    y_counts: Any = None,
     minimum: int = 1,
     normalize: bool = False,
     nan_policy: str = "raise",
@@ -81,7 +98,7 @@ def admit_thoroughly(
     """
     if nan_policy not in ("raise", "omit"):
         raise ValueError(f'nan_policy must be "raise" or "omit": got {nan_policy!r}')
-    samples = admit(x, y, x_weights, y_weights, minimum=1)
+    samples = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts)
     notes: list[str] = []
     half = [str(v.dtype).removeprefix("torch.") for v in (x, y) if getattr(v, "dtype", None) in _HALF]
     if half:
@@ -150,6 +167,21 @@ def check_weights(weights: Tensor, name: str, normalize: bool = False) -> Tensor
     if abs(total - 1) > 1e-6:
         raise ValueError(f"{name} must sum to 1: the sum is {total:g}; pass normalize=True to divide by it")
     return weights
+
+
+def _repeated(points: Tensor, counts: Any, weights: Any, name: str) -> Tensor:
+    """Each point as often as its count says."""
+    if weights is not None:
+        raise ValueError(f"{name}_counts and {name}_weights were both given: a point has a count or a weight")
+    array = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}_counts must be integers: got dtype {array.dtype}; pass fractions as {name}_weights")
+    if points.ndim < 2 or array.shape != (points.shape[-2],):
+        expected = f"({points.shape[-2]},)" if points.ndim > 1 else "(n,)"
+        raise ValueError(f"{name}_counts must have one count a point, {expected}: got shape {array.shape}")
+    if (array < 0).any():
+        raise ValueError(f"{name}_counts must not be negative: got {array.min()}")
+    return points.repeat_interleave(torch.as_tensor(array.astype(np.int64), device=points.device), -2)
 
 
 def _weights(value: Any, name: str, points: Tensor) -> Tensor | None:

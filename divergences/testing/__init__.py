@@ -18,7 +18,7 @@ except ImportError as error:
     raise ImportError("divergences.testing needs hypothesis: pip install 'divergence-toolkit[test]'") from error
 
 # The table has the laws in the order of these imports.
-from divergences.testing import axioms, information, inequalities, variational, geometry, samples  # noqa: F401, I001
+from divergences.testing import axioms, information, inequalities, variational, geometry, samples, truths  # noqa: F401, I001
 from divergences.testing.checks import check_divergence, check_estimator, check_metric
 from divergences.testing.law import Law, Laws, LawViolation, laws
 from divergences.testing.samples import Samples

@@ -19,6 +19,7 @@ MEANINGS = {
     "reverse": "the function R with D(P, Q) = R(Q, P)",
     "degree": "the power of the scale",
     "truth": "the exact divergence of two torch laws",
+    "rate": "the power of n with which the error falls",
 }
 
 
@@ -145,12 +146,15 @@ def check_estimator(
     atol: float = 1e-9,
     seed: int = 0,
     truth: Callable[..., Any] | None = None,
+    rate: float | None = None,
+    degree: float | None = None,
 ) -> None:
     """Check an estimator from samples, ``estimator(x, y)`` with x (..., n, d) and y (..., m, d), and its `estimate`.
 
     "all" is order_of_points, batch_is_loop, same_kind, no_side_effects and float32. Others are asked for by name:
-    symmetry, zero_at_equality, translation_invariance, gradients, complete_estimate, bound_holds. Nothing is known of
-    the estimator but how it is called. Errors are those of `check_divergence`.
+    symmetry, zero_at_equality, translation_invariance, scaling, half_precision, equal_weights, weights_are_repetition,
+    gradients, complete_estimate, bound_holds, error_shrinks. Nothing is known of the estimator but how it is called.
+    Errors are those of `check_divergence`.
 
     Args:
         estimator: what is checked; laws about `estimate` need ``estimate(x, y, seed=)``.
@@ -162,7 +166,9 @@ def check_estimator(
         rtol: relative tolerance; larger for what is solved iteratively.
         atol: absolute tolerance.
         seed: another one tries other examples.
-        truth: a function of two torch laws that gives the exact divergence, for bound_holds.
+        truth: a function of two torch laws that gives the exact divergence, for bound_holds and error_shrinks.
+        rate: the power of n with which the error falls, for error_shrinks (24 calls an example, half with n = 1000).
+        degree: the power of the unit of length in the value, for scaling; 0 by default.
 
     Example:
         >>> from divergences import testing
@@ -175,7 +181,8 @@ def check_estimator(
     if kind not in ("torch", "numpy"):
         raise ValueError(f'kind must be "torch" or "numpy": got {kind!r}')
     scope = Scope("samples", counted("n", n), counted("d", d), kind=kind)
-    _run(estimator, "estimator", laws, ("samples",), scope, {"truth": truth}, examples, seed, rtol, atol)
+    companions = {"truth": truth, "rate": rate, "degree": degree}
+    _run(estimator, "estimator", laws, ("samples",), scope, companions, examples, seed, rtol, atol)
 
 
 def _run(

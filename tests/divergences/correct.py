@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 
 from divergences import testing
 
@@ -124,14 +125,23 @@ def kl_object(**changed):
     return Object(**{**methods, **changed})
 
 
+def squared_gap_of_means(P, Q):
+    return ((P.mean - Q.mean) ** 2).sum()
+
+
 class Mean:
     """The squared distance of the means, as an estimator with an `estimate`."""
 
-    def gap(self, x, y):
-        return ((x.mean(-2) - y.mean(-2)) ** 2).sum(-1)
+    def gap(self, x, y, a=None, b=None):
+        return ((self.mean(x, a) - self.mean(y, b)) ** 2).sum(-1)
 
-    def __call__(self, x, y):
-        found = self.gap(x, y)
+    def mean(self, x, weights):
+        return x.mean(-2) if weights is None else (weights[..., None] * x).sum(-2)
+
+    def __call__(self, x, y, *weights):
+        if isinstance(x, torch.Tensor) and x.dtype == torch.float16:
+            x, y = x.float(), y.float()
+        found = self.gap(x, y, *weights)
         return float(found) if isinstance(found, np.generic) else found
 
     def estimate(self, x, y, seed=None):
@@ -211,7 +221,8 @@ CORRECT = {
     "kl_object": Right(kl_object(), ("fenchel_young", "variational_bound", "composition")),
     "mean": Right(
         Mean(),
-        (*SAMPLES, "symmetry", "zero_at_equality", "translation_invariance", "gradients", "complete_estimate"),
-        testing.check_estimator,
+        (*SAMPLES, "symmetry", "zero_at_equality", "translation_invariance", "scaling", "half_precision", "gradients",
+         "equal_weights", "weights_are_repetition", "complete_estimate", "error_shrinks"),
+        testing.check_estimator, {"degree": 2.0, "truth": squared_gap_of_means, "rate": 0.5},
     ),
 }  # fmt: skip
