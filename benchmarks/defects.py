@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import cache
-from pathlib import Path
 
 import hypothesis
 
-from benchmarks.readme import table
+from benchmarks.pages import ROOT, main, table
 from divergences import testing
 from tests.divergences.correct import CORRECT
 from tests.divergences.defects import DEFECTS, Defect
 
-PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
+PAGE = ROOT / "docs" / "testing.md"
 
 
 def laws() -> str:
@@ -52,22 +50,5 @@ def defects() -> str:
 
 SECTIONS = {"laws": laws, "defects": defects}
 
-
-def replaced(text: str, name: str, body: str) -> str:
-    """The page with what is between the markers of a section replaced."""
-    marker = rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)"
-    return re.sub(marker, lambda match: match[1] + body + match[2], text, flags=re.DOTALL)
-
-
-def main() -> int:
-    before = after = PAGE.read_text()
-    for name, make in SECTIONS.items():
-        after = replaced(after, name, make())
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    PAGE.write_text(after)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PAGE, SECTIONS))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from benchmarks import results
+from benchmarks.pages import ROOT, main, table
 from estimators.report import number
-
-README = Path(__file__).parent.parent / "README.md"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def source(found: dict[str, Any]) -> str:
@@ -52,20 +45,15 @@ def demo(found: dict[str, Any]) -> str:
 
 
 def accuracy(found: dict[str, Any]) -> str:
-    rows = [
-        [
-            row["problem"],
-            row["estimator"],
-            str(row["n"]),
-            number(row["truth"]),
-            number(row["bias"]),
-            number(row["rmse"]),
-            f"{row['coverage']:.0%} ({row['intervals']})" if row["intervals"] else "refused in all",
-        ]  # fmt: skip
-        for row in found["rows"]
-    ]
-    heads = ["problem", "estimator", "n", "truth", "bias", "RMSE", "95% interval covers (of intervals given)"]
-    return table(heads, rows) + f"\n\n{found['repetitions']} repetitions a row. " + source(found)
+    rows = []
+    for goal, measured in found["goals"].items():
+        for row in measured["rows"]:
+            met = {True: "met", False: "**short**", None: "–"}[row["met"]]
+            cells = [goal, row["problem"], row["method"], str(row["n"]), row["figure"], row["bar"] or "–", met]
+            rows.append([cell.replace("|", "\\|") for cell in cells] + [str(row["repetitions"])])
+    heads = ["goal", "problem", "method", "n", "figure", "bar", "", "repetitions"]
+    machines = {source({**found, "machine": measured["machine"]}) for measured in found["goals"].values()}
+    return table(heads, rows) + "\n\n" + " ".join(sorted(machines))
 
 
 def exact_speed(found: dict[str, Any]) -> str:
@@ -100,24 +88,13 @@ def p_value(answers: dict[str, Any]) -> str:
     return number(answers["test"]["p_value"])
 
 
-def made(text: str) -> str:
-    """The README with each table between its markers made anew."""
-    for name, make in TABLES.items():
-        found = results.read(name)
-        body = make(found) if found else "Not measured yet."
-        marker = rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)"
-        text = re.sub(marker, lambda match, body=body: match[1] + body + match[2], text, flags=re.DOTALL)
-    return text
+def section(name: str) -> str:
+    """The table of a result, or that there is none."""
+    found = results.read(name)
+    return TABLES[name](found) if found else "Not measured yet."
 
 
-def main() -> int:
-    before = README.read_text()
-    after = made(before)
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    README.write_text(after)
-    return 0
-
+SECTIONS = {name: partial(section, name) for name in TABLES}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(ROOT / "README.md", SECTIONS))

@@ -15,7 +15,21 @@ import numpy as np
 _PACKAGES = ("divergences", "estimators", "gan_zoo")  # a specification may name nothing outside these
 
 
-class Specified:
+class Written:
+    """An object that a public name and the arguments ``written`` rebuild."""
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the public name is called with."""
+        raise NotImplementedError
+
+    @property
+    def public_name(self) -> str:
+        """Where it is found, such as ``divergences.get``."""
+        raise NotImplementedError
+
+
+class Specified(Written):
     """An object whose constructor's arguments are its attributes of the same names."""
 
     @property
@@ -23,6 +37,11 @@ class Specified:
         """The constructor's arguments by name, as they are on the object."""
         parameters = inspect.signature(type(self).__init__).parameters
         return {name: getattr(self, name) for name in list(parameters)[1:]}
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return self.arguments
 
     @property
     def public_name(self) -> str:
@@ -45,13 +64,13 @@ def to_spec(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [to_spec(item) for item in value]
-    if isinstance(value, Specified) and _is_public(value):
-        arguments = {name: to_spec(argument) for name, argument in value.arguments.items()}
+    if isinstance(value, Written) and _is_public(value):
+        arguments = {name: to_spec(argument) for name, argument in value.written.items()}
         return {"object": value.public_name, "arguments": arguments}
     raise TypeError(f"{type(value).__name__} cannot be stored by name and arguments")
 
 
-def _is_public(value: Specified) -> bool:
+def _is_public(value: Written) -> bool:
     """Whether the public name leads back to this class; it does not for a class of the user's own."""
     module, _, name = value.public_name.rpartition(".")
     if module.split(".")[0] not in _PACKAGES:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from divergences._generator import ROWS, FDivergence
+from divergences._spec import Written
 
 ALIASES = {"chi2": "pearson_chi2"}
 _OTHERS: dict[str, Named] = {}
 
 
 @dataclass(frozen=True)
-class Named:
+class Named(Written):
     """A divergence that is no f-divergence, with its parameters. Called on two laws it is their exact value.
 
     ``is_symmetric``: D(P‖Q) = D(Q‖P). ``is_metric``: with its default parameters it obeys the triangle inequality.
@@ -38,6 +39,16 @@ class Named:
     def __call__(self, p: Any, q: Any, **options: Any) -> Any:
         """Return the exact D(P‖Q) of two known laws; the function of that name documents it."""
         return self.function(p, q, **self.arguments, **options)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The arguments of `get`."""
+        return {"name": self.name, **self.arguments}
+
+    @property
+    def public_name(self) -> str:
+        """`get` rebuilds it."""
+        return "divergences.get"
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"

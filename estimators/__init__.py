@@ -11,48 +11,76 @@ True
 """
 
 from divergences import ConvergenceError
-from estimators.adversarial import MinimaxGAN, NonSaturatingGAN
 from estimators.base import CriticEstimator, Estimator
+from estimators.classical import (
+    GaussianPlugIn,
+    Histogram,
+    KernelDensity,
+    NearestNeighbor,
+    PrecisionRecall,
+    precision_recall,
+)
 from estimators.compare import Comparison, compare
-from estimators.constraints import R1, Constraint, GradientPenalty, WeightClipping
-from estimators.energy import EnergyDistance
-from estimators.kantorovich import KantorovichRubinstein
-from estimators.mmd import MMD
-from estimators.nearest_neighbor import NearestNeighbor
+from estimators.kernel import MMD, EnergyDistance, Frechet, Witness
+from estimators.neural.adversarial import MinimaxGAN, NonSaturatingGAN
+from estimators.neural.constraints import R1, Constraint, GradientPenalty, WeightClipping
+from estimators.neural.kantorovich import KantorovichRubinstein
+from estimators.neural.variational import Variational
+from estimators.ratio import DensityRatio, FittedRatio
 from estimators.registry import as_estimator, estimate, names
-from estimators.results import Estimate, TestResult
-from estimators.sliced import MaxSlicedWasserstein, SlicedWasserstein
+from estimators.results import Estimate, Evidence, TestResult
 from estimators.space import Space
-from estimators.transport import EMD, Sinkhorn
-from estimators.two_sample import two_sample_test
-from estimators.variational import Variational
+from estimators.transport import (
+    EMD,
+    AffineWasserstein,
+    Coupling,
+    MaxSlicedWasserstein,
+    Sinkhorn,
+    SlicedWasserstein,
+    Wasserstein,
+)
+from estimators.two_sample import C2ST, two_sample_test
 
 __all__ = [
+    "C2ST",
     "EMD",
     "MMD",
     "R1",
+    "AffineWasserstein",
     "Comparison",
     "Constraint",
     "ConvergenceError",
+    "Coupling",
     "CriticEstimator",
+    "DensityRatio",
     "EnergyDistance",
     "Estimate",
     "Estimator",
+    "Evidence",
+    "FittedRatio",
+    "Frechet",
+    "GaussianPlugIn",
     "GradientPenalty",
+    "Histogram",
     "KantorovichRubinstein",
+    "KernelDensity",
     "MaxSlicedWasserstein",
     "MinimaxGAN",
     "NearestNeighbor",
     "NonSaturatingGAN",
+    "PrecisionRecall",
     "Sinkhorn",
     "SlicedWasserstein",
     "Space",
     "TestResult",
     "Variational",
+    "Wasserstein",
     "WeightClipping",
+    "Witness",
     "as_estimator",
     "compare",
     "estimate",
     "names",
+    "precision_recall",
     "two_sample_test",
 ]

@@ -16,10 +16,11 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from divergences._spec import Specified
-from estimators import fitting, intervals
-from estimators.constraints import Constraint
-from estimators.critics import default_critic
+from estimators import intervals
 from estimators.door import Samples, admit, admit_thoroughly
+from estimators.neural import fitting
+from estimators.neural.constraints import Constraint
+from estimators.neural.critics import default_critic
 from estimators.results import Bound, Estimate
 from estimators.space import Space
 
@@ -84,10 +85,18 @@ class Estimator(Specified, nn.Module):
             return same_kind(self.compute(s, generator), x, y)
 
     def forward(
-        self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, generator: torch.Generator | None = None
+        self,
+        x: Any,
+        y: Any,
+        x_weights: Any = None,
+        y_weights: Any = None,
+        *,
+        x_counts: Any = None,
+        y_counts: Any = None,
+        generator: torch.Generator | None = None,
     ) -> Any:
         """What a model minimises: `value`, unless the paper says otherwise."""
-        return self.value(x, y, x_weights, y_weights, generator=generator)
+        return self.value(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, generator=generator)
 
     def estimate(
         self,

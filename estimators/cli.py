@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from estimators.console import Parser, run
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from estimators.tables import Table
 
 _FILES = "a .csv, .tsv, .parquet, .npy or .npz file, or a folder of images"
 
@@ -98,11 +97,19 @@ def _parser() -> Parser:
         "a permutation test of P = Q, all columns together",
         "examples:\n"
         "  divergences test reference.csv current.csv\n"
-        "  divergences test reference.npy current.npy --statistic mmd --seed 1",
+        "  divergences test reference.npy current.npy --statistic mmd --seed 1\n"
+        "  divergences test before.csv after.csv --statistic mmd --strata site --early-stopping",
     )
     _sides(test)
     test.add_argument("--statistic", metavar="S", default="auto", help="see `divergences list` (default auto)")
     test.add_argument("--permutations", metavar="N", type=int, default=999, help="number of permutations (default 999)")
+    test.add_argument(
+        "--early-stopping", action="store_true", help="stop at the 20th permutation that is at least the observed value"
+    )
+    test.add_argument("--clusters", metavar="COLUMN", help="ids of rows that depend on each other: permuted as a whole")
+    test.add_argument(
+        "--strata", metavar="COLUMN", help="ids of strata (sites, pairs): labels are permuted within each"
+    )
     _common(test)
 
     names = _command(
@@ -199,8 +206,8 @@ def _joint_line(row: dict[str, Any]) -> str:
 def _estimate(arguments: argparse.Namespace) -> int:
     from estimators import registry
 
-    x, y = _matrices(arguments)
-    found = registry.estimate(x, y, arguments.name, method=arguments.method, seed=arguments.seed)
+    a, b = _tables(arguments)
+    found = registry.estimate(a.matrix(), b.matrix(), arguments.name, method=arguments.method, seed=arguments.seed)
     print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
     return 0
 
@@ -208,16 +215,33 @@ def _estimate(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     from estimators.two_sample import two_sample_test
 
-    x, y = _matrices(arguments)
+    a, b = _tables(arguments)
+    clusters, strata = (_ids(a, b, name) for name in (arguments.clusters, arguments.strata))
+    points = [name for name in a.columns if name not in (arguments.clusters, arguments.strata)]
     found = two_sample_test(
-        x, y, statistic=arguments.statistic, permutations=arguments.permutations, seed=arguments.seed
+        a.select(points).matrix(),
+        b.select(points).matrix(),
+        statistic=arguments.statistic,
+        permutations=arguments.permutations,
+        seed=arguments.seed,
+        early_stopping=arguments.early_stopping,
+        clusters=clusters,
+        strata=strata,
     )
     print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
     return 0
 
 
-def _matrices(arguments: argparse.Namespace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both sides as matrices whose columns are the same, in the order of the reference."""
+def _ids(a: Table, b: Table, name: str | None) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    """The column ``name`` of both sides."""
+    if name is None:
+        return None
+    here, there = (table.select([name]).columns[name].values.tolist() for table in (a, b))
+    return here, there
+
+
+def _tables(arguments: argparse.Namespace) -> tuple[Table, Table]:
+    """Both sides with the same columns, in the order of the reference."""
     from estimators.tables import listed, read
 
     a, b = read(arguments.reference, "the reference"), read(arguments.current, "the current data")
@@ -228,7 +252,7 @@ def _matrices(arguments: argparse.Namespace) -> tuple[NDArray[np.float64], NDArr
                 f"both sides must have the same columns: {here.source} has {len(here.columns)} and {there.source} has "
                 f"{len(there.columns)}; only in {here.source}: {listed(alone, 3)}"
             )
-    return a.matrix(), b.select(list(a.columns)).matrix()
+    return a, b.select(list(a.columns))
 
 
 def _list(arguments: argparse.Namespace) -> int:

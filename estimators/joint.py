@@ -88,17 +88,17 @@ def _measures(found: Design) -> Iterator[tuple[str, str, Callable[[], Any]]]:
     unit = found.unit
 
     def mmd() -> Any:
-        from estimators.mmd import MMD
+        from estimators.kernel.mmd import MMD
 
         return MMD()
 
     def energy() -> Any:
-        from estimators.energy import EnergyDistance
+        from estimators.kernel.energy import EnergyDistance
 
         return EnergyDistance()
 
     def sliced() -> Any:
-        from estimators.sliced import SlicedWasserstein
+        from estimators.transport.sliced import SlicedWasserstein
 
         return SlicedWasserstein()
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import divergences as dv
-from estimators.adversarial import MinimaxGAN, NonSaturatingGAN
 from estimators.base import Estimator
-from estimators.energy import EnergyDistance
-from estimators.kantorovich import KantorovichRubinstein
-from estimators.mmd import MMD
-from estimators.nearest_neighbor import NearestNeighbor
-from estimators.sliced import SlicedWasserstein
+from estimators.classical.gaussian_plug_in import GaussianPlugIn
+from estimators.classical.kernel_density import KernelDensity
+from estimators.classical.nearest_neighbor import NearestNeighbor
+from estimators.classical.plug_in import Histogram
+from estimators.kernel.energy import EnergyDistance
+from estimators.kernel.frechet import Frechet
+from estimators.kernel.mmd import MMD
+from estimators.neural.adversarial import MinimaxGAN, NonSaturatingGAN
+from estimators.neural.kantorovich import KantorovichRubinstein
+from estimators.neural.variational import Variational
+from estimators.ratio.density_ratio import DensityRatio
 from estimators.transport import EMD, Sinkhorn
-from estimators.variational import Variational
+from estimators.transport.affine_wasserstein import AffineWasserstein
+from estimators.transport.sliced import SlicedWasserstein
+from estimators.transport.wasserstein import Wasserstein
 
 if TYPE_CHECKING:
     from estimators.results import Estimate
@@ -28,16 +37,24 @@ _ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "sinkhorn": Sinkhorn,
     "sliced_wasserstein": SlicedWasserstein,
     "emd": EMD,
+    "frechet": Frechet,
     "wasserstein": KantorovichRubinstein,
     "non_saturating_gan": NonSaturatingGAN,
     "minimax_gan": MinimaxGAN,
 }
-# How a named divergence may be estimated by `estimate`; the first one is "auto".
+# How `estimate` may estimate what is a function of an f-divergence.
+_F_METHODS: dict[str, Callable[[Any], Estimator]] = {
+    "auto": lambda divergence: DensityRatio(divergence, "auto"),
+    "ratio": DensityRatio,
+    "knn": NearestNeighbor,
+    "histogram": Histogram,
+    "kde": KernelDensity,
+    "gaussian": GaussianPlugIn,
+    "variational": Variational,
+}
+# The same for the other names that have more than one way.
 _METHODS: dict[str, dict[str, Callable[[], Estimator]]] = {
-    "kl": {"knn": lambda: NearestNeighbor("kl"), "variational": lambda: Variational("kl")},
-    "reverse_kl": {"knn": lambda: NearestNeighbor("reverse_kl"), "variational": lambda: Variational("reverse_kl")},
-    "wasserstein": {"emd": EMD, "critic": KantorovichRubinstein},
-    "js": {"variational": lambda: Variational("js"), "classifier": MinimaxGAN},
+    "wasserstein": {"auto": Wasserstein, "emd": EMD, "affine": AffineWasserstein, "critic": KantorovichRubinstein},
 }
 
 
@@ -69,16 +86,20 @@ def as_estimator(divergence: str | dv.FDivergence | dv.Named | Estimator) -> Est
 
 
 def estimate(
-    x: Any, y: Any, divergence: str | dv.FDivergence | Estimator = "kl", method: str = "auto", **options: Any
+    x: Any, y: Any, divergence: str | dv.FDivergence | dv.Named | Estimator = "kl", method: str = "auto", **options: Any
 ) -> Estimate:
     """D(P‖Q) from samples, by the estimator that fits the name and the method; the choice stands in the notes.
 
     Args:
         x: data or target, (n, d).
         y: model or reference, (m, d).
-        divergence: a name of `names()`, an f-divergence, or an estimator.
-        method: "auto", or one of the methods for that divergence, such as "knn" or "variational" for "kl".
-        options: those of `Estimator.estimate`: confidence, seed, weights, nan_policy.
+        divergence: a name of `names()`, "hellinger", "bhattacharyya", an object such as
+            ``dv.get("renyi", alpha=2)``, or an estimator.
+        method: "auto", or for what follows from an f-divergence "ratio", "knn", "histogram", "kde", "gaussian" or
+            "variational", where that estimator takes it. "auto" chooses a model of the density ratio by held-out
+            evidence, see `DensityRatio`; the other divergences have a default each.
+        options: those of `Estimator.estimate`: confidence, seed, weights, nan_policy; and arguments of the estimator
+            that is taken, such as ``order=2`` for "wasserstein".
 
     Raises:
         ValueError: an unknown name or method, or samples refused at the door.
@@ -87,37 +108,60 @@ def estimate(
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(500, 1))
         >>> estimate(x, x[:250] + 1, "kl", seed=0).estimator
-        "NearestNeighbor(divergence='kl', k=5)"
+        "DensityRatio(divergence='kl', model='auto', prior=None)"
     """
-    name = divergence if isinstance(divergence, str) else getattr(divergence, "name", "")
-    methods = _METHODS.get(name, {})
-    if method == "auto":
-        if methods:
-            method = next(iter(methods))
-            chosen = methods[method]()
-            note = f"method {method!r} is the default for {name!r}; also: {', '.join(list(methods)[1:])}"
-        else:
-            chosen, note = as_estimator(divergence), ""
-    elif method in methods:
-        chosen, note = methods[method](), ""
-    else:
-        valid = ", ".join(["auto", *methods])
-        raise ValueError(f"method must be one of {valid} for {name or type(divergence).__name__}: got {method!r}")
+    if isinstance(divergence, dv.Named) and divergence.name in _ESTIMATORS:
+        options = {**divergence.arguments, **options}
+        divergence = divergence.name
+    methods = _methods(divergence)
+    name = divergence if isinstance(divergence, str) else getattr(divergence, "name", type(divergence).__name__)
+    if method != "auto" and method not in methods:
+        valid = ", ".join(dict.fromkeys(["auto", *methods]))
+        raise ValueError(f"method must be one of {valid} for {name}: got {method!r}")
+    others = [other for other in methods if other not in ("auto", method)]
+    note = f"method {method!r}; also: {', '.join(others)}" if others else ""
+    chosen = methods[method] if methods else as_estimator(divergence)
+    own = {key: options.pop(key) for key in set(options) - set(inspect.signature(Estimator.estimate).parameters)}
+    if own:
+        unknown = set(own) - set(chosen.arguments)
+        if unknown:
+            valid = ", ".join([*list(inspect.signature(Estimator.estimate).parameters)[3:], *chosen.arguments])
+            raise TypeError(f"{type(chosen).__name__} has no option {min(unknown)!r}: choose from {valid}")
+        chosen = type(chosen)(**{**chosen.arguments, **own})
     found = chosen.estimate(x, y, **options)
     return dataclasses.replace(found, notes=(*found.notes, note)) if note else found
 
 
+def _methods(divergence: Any) -> dict[str, Estimator]:
+    """The estimators of a divergence by the name of the method; none where `as_estimator` has the only one."""
+    if isinstance(divergence, Estimator):
+        return {}
+    if isinstance(divergence, str) and divergence in _ESTIMATORS:
+        return {name: build() for name, build in _METHODS.get(divergence, {}).items()}
+    if isinstance(divergence, str):
+        _known(divergence)
+    ways = {}
+    for name, build in _F_METHODS.items():
+        with contextlib.suppress(NotImplementedError, TypeError):  # this estimator does not take this divergence
+            ways[name] = build(divergence)
+    return ways
+
+
 def _f_divergence(name: str) -> dv.FDivergence:
-    try:
-        found = dv.get(name)
-    except ValueError:
-        found = None
+    found = _known(name)
     if isinstance(found, dv.FDivergence):
         return found
-    near = difflib.get_close_matches(name, names(), n=1)
+    raise ValueError(f"no estimator of the divergence {name!r}. Known names: {', '.join(names())}")
+
+
+def _known(name: str) -> dv.FDivergence | dv.Named:
+    """The divergence of that name. Raises ValueError with the nearest name where there is none."""
+    try:
+        return dv.get(name)
+    except ValueError:
+        near = difflib.get_close_matches(name, names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    what = "unknown divergence" if found is None else "no estimator of the divergence"
-    raise ValueError(f"{what} {name!r}{hint} Known names: {', '.join(names())}")
+    raise ValueError(f"unknown divergence {name!r}{hint} Known names: {', '.join(names())}")
 
 
 def _trains(name: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import estimators as est
 from divergences._spec import from_spec, to_spec
 from estimators.base import CriticEstimator, Estimator
-from estimators.critics import mlp
+from estimators.neural.critics import mlp
 from estimators.registry import as_estimator
 from estimators.space import Space
 from gan_zoo.data import mix, points

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from estimators.fitting import few_threads
+from estimators.neural.fitting import few_threads
 from gan_zoo import checkpoint
 from gan_zoo.data import Minibatches, fingerprint, mix, streams
 from gan_zoo.game import Draw, Game, Phase, Stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from estimators.critics import mlp
+from estimators.neural.critics import mlp
 from estimators.space import Space
 
 

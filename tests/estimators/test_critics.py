@@ -9,8 +9,8 @@ import torch
 
 import divergences as dv
 import estimators as est
-from estimators.constraints import interpolates
-from estimators.fitting import split
+from estimators.neural.constraints import interpolates
+from estimators.neural.fitting import split
 
 ROWS = [name for name in est.names() if isinstance(est.as_estimator(name), est.Variational)]
 

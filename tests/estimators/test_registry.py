@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import divergences as dv
 import estimators as est
@@ -51,15 +52,39 @@ def test_every_name_estimates(name):
 
 def test_auto_says_what_it_chose_and_what_else_there_is():
     found = est.estimate(X, Y, "kl", seed=0)
-    assert any("'knn' is the default" in note and "variational" in note for note in found.notes)
+    assert any("chosen among" in note for note in found.notes)
+    assert found.notes[-1] == "method 'auto'; also: ratio, knn, histogram, kde, gaussian, variational"
     assert est.estimate(X, Y, "kl", method="variational", seed=0).bound == "lower"
+    assert est.estimate(X, Y, "wasserstein", seed=0).notes[-1].startswith("method 'auto'; also: emd, ")
+
+
+@pytest.mark.parametrize("method", ["auto", "ratio", "knn", "histogram"])
+@pytest.mark.parametrize(
+    "divergence",
+    ["kl", "js", "hellinger", "bhattacharyya", dv.get("alpha", alpha=0.3), dv.get("renyi", alpha=0.7)],
+    ids=str,
+)
+def test_every_method_takes_names_and_objects(divergence, method):
+    g = np.random.default_rng(1)
+    x, y = g.normal(size=(400, 1)), g.normal(0.8, 1, size=(400, 1))
+    found = est.estimate(x, y, divergence, method=method, seed=0)
+    law = divergence if callable(divergence) else dv.get(divergence)
+    truth = law(stats.norm(), stats.norm(0.8))
+    assert found.value == pytest.approx(truth, rel=0.5)
+    assert found.notes[-1].startswith(f"method '{method}'")
 
 
 def test_unknown_names_and_methods_are_refused():
     with pytest.raises(ValueError, match=r"unknown divergence 'mdm'; did you mean 'mmd'"):
         est.estimate(X, Y, "mdm")
-    with pytest.raises(ValueError, match=r"method must be one of auto, knn, variational for kl: got 'kde'"):
-        est.estimate(X, Y, "kl", method="kde")
+    with pytest.raises(ValueError, match=r"method must be one of auto, ratio, .*variational for kl: got 'bogus'"):
+        est.estimate(X, Y, "kl", method="bogus")
+    with pytest.raises(ValueError, match=r"method must be one of auto, emd, .*critic for wasserstein: got 'knn'"):
+        est.estimate(X, Y, "wasserstein", method="knn")
+    with pytest.raises(TypeError, match="missing a required argument: 'alpha'"):
+        est.estimate(X, Y, "renyi")
+    with pytest.raises(ValueError, match="no estimator of the divergence 'kolmogorov_smirnov'"):
+        est.estimate(X, Y, "kolmogorov_smirnov")
     with pytest.raises(TypeError, match="divergence must be a name, an FDivergence or an Estimator: got int"):
         est.as_estimator(3)
 

@@ -9,6 +9,7 @@ product in double precision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,19 +52,45 @@ def row_sums(
     return torch.cat(found, -1)
 
 
+class RowMoments(NamedTuple):
+    """Weighted sums of k_ij = k(x_i, y_j) − shift over one index or both."""
+
+    rows: Tensor  # Σ_j v_j k_ij, (..., n)
+    columns: Tensor  # Σ_i w_i k_ij, (..., m)
+    rows_2: Tensor  # Σ_j v_j² k_ij, (..., n)
+    columns_2: Tensor  # Σ_i w_i² k_ij, (..., m)
+    squares: Tensor  # Σ_ij w_i² v_j² k_ij², (...,)
+
+
 def row_moments(
-    kernel: Kernel, x: Tensor, y: Tensor, *, exclude_self: bool = False, tile: int = TILE
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ_j k(x_i, y_j), (..., n), Σ_i k(x_i, y_j), (..., m), and Σ_ij k(x_i, y_j)², (...,), in one pass."""
-    rows, columns, squares = [], [], []
-    if not _wants_gradient(kernel, x, y):
+    kernel: Kernel,
+    x: Tensor,
+    y: Tensor,
+    x_weights: Tensor,
+    y_weights: Tensor,
+    *,
+    exclude_self: bool = False,
+    shift: float | Tensor = 0.0,
+    tile: int = TILE,
+) -> RowMoments:
+    """The sums of `RowMoments` with w = ``x_weights`` and v = ``y_weights``, in one pass.
+
+    ``shift``, a number or (..., 1, 1), is taken from every kernel value, so that its variation keeps its digits.
+    """
+    if not _wants_gradient(kernel, x, y, x_weights, y_weights):
         kernel = _fast(kernel, y)
+    v = torch.stack([y_weights, y_weights.square()], -1)
+    w = torch.stack([x_weights, x_weights.square()], -1)
+    rows, columns, squares = [], [], []
     for start, points in _tiles(x, y, tile):
-        K = _without_self(kernel(points, y), start) if exclude_self else kernel(points, y)
-        rows.append(K.sum(-1))
-        columns.append(K.sum(-2))
-        squares.append(K.square().sum((-2, -1)))
-    return torch.cat(rows, -1), torch.stack(columns).sum(0), torch.stack(squares).sum(0)
+        K = kernel(points, y) - shift
+        K = _without_self(K, start) if exclude_self else K
+        u = w[..., start : start + points.shape[-2], :]
+        rows.append(K @ v)
+        columns.append(K.mT @ u)
+        squares.append((u[..., 1] * (K.square() @ v[..., 1:]).squeeze(-1)).sum(-1))
+    row, column = torch.cat(rows, -2), torch.stack(columns).sum(0)
+    return RowMoments(row[..., 0], column[..., 0], row[..., 1], column[..., 1], torch.stack(squares).sum(0))
 
 
 def _wants_gradient(kernel: Kernel, *inputs: Tensor | None) -> bool:

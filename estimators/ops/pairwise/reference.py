@@ -24,10 +24,24 @@ def row_sums(
 
 
 def row_moments(
-    kernel: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, *, exclude_self: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ_j k(x_i, y_j), (..., n), Σ_i k(x_i, y_j), (..., m), and Σ_ij k(x_i, y_j)², (...,)."""
-    K = kernel(x.double(), y.double())
+    kernel: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    x_weights: Tensor,
+    y_weights: Tensor,
+    *,
+    exclude_self: bool = False,
+    shift: float | Tensor = 0.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Σ_j v_j k_ij, Σ_i w_i k_ij, Σ_j v_j² k_ij, Σ_i w_i² k_ij and Σ_ij w_i² v_j² k_ij², k_ij = k(x_i, y_j) − shift."""
+    K = kernel(x.double(), y.double()) - shift
     if exclude_self:
         K = K * (1 - torch.eye(x.shape[-2], dtype=K.dtype, device=K.device))
-    return K.sum(-1), K.sum(-2), K.square().sum((-2, -1))
+    w, v = x_weights.double().unsqueeze(-1), y_weights.double().unsqueeze(-2)
+    return (
+        (K * v).sum(-1),
+        (K * w).sum(-2),
+        (K * v**2).sum(-1),
+        (K * w**2).sum(-2),
+        (K**2 * w**2 * v**2).sum((-2, -1)),
+    )

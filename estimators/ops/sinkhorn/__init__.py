@@ -58,7 +58,10 @@ def solve(
     C, a, b, epsilon = C.detach(), a.detach(), b.detach(), epsilon.detach()
     log_a, log_b = a.log(), b.log()
     e = epsilon[..., None]
-    top = C.amax((-2, -1))
+    top = (C * ((a > 0)[..., :, None] & (b > 0)[..., None, :])).amax((-2, -1))
+    none_x, none_y = a == 0, b == 0
+    # Between two points without weight nothing holds f + g − C down, and 0·∞ would be no number.
+    padded = none_x[..., :, None] & none_y[..., None, :] if bool(none_x.any()) and bool(none_y.any()) else None
     steps = max(0, math.ceil(math.log(max(float((top / epsilon).max()), 1.0), 4.0)))
 
     def damp(h: Tensor, e: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def solve(
             g = update_g(f, scale)
             if 0 < k < steps and sweeps < iterations:
                 near = mismatch(f, update_f(g, scale), scale) < NEAR
-                f, g = _absorbed(C, a, b, scale, rho, f, g, near, symmetric)
+                f, g = _absorbed(C, a, b, scale, rho, f, g, near, symmetric, padded)
                 sweeps += 1 + SWEEPS
     before = torch.full_like(epsilon, math.inf)
     while True:
@@ -99,7 +102,7 @@ def solve(
             break
         near = (error < before) & (error < NEAR)
         before = error
-        f, g = _absorbed(C, a, b, e, rho, f, g, near, symmetric)
+        f, g = _absorbed(C, a, b, e, rho, f, g, near, symmetric, padded)
         sweeps += 1 + SWEEPS
     if symmetric:
         g = update_g(f, e)
@@ -117,9 +120,12 @@ def _absorbed(
     g: Tensor,
     near: Tensor,
     symmetric: bool,
+    padded: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Sweeps from (f, g) as products with K, over-relaxed where ``near``; (f, g) where they leave safe ground."""
     K = torch.exp((f[..., :, None] + g[..., None, :] - C) / e[..., None])
+    if padded is not None:
+        K.masked_fill_(padded, 0.0)
     KT = K.transpose(-2, -1)
     damping = 1.0 if rho is None else 1 / (1 + e / rho[..., None])
     f_e, g_e = f / e, g / e
@@ -155,8 +161,8 @@ def _absorbed(
 
 def plan(C: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, f: Tensor, g: Tensor) -> Tensor:
     """π_ij = a_i b_j exp((f_i + g_j − C_ij)/ε)."""
-    e = epsilon[..., None, None]
-    return a[..., :, None] * b[..., None, :] * torch.exp((f[..., :, None] + g[..., None, :] - C) / e)
+    e = epsilon[..., None]  # weights as logarithms: padding gives e^(−∞), however large its potentials are
+    return torch.exp((f / e + a.log())[..., :, None] + (g / e + b.log())[..., None, :] - C / e[..., None])
 
 
 def dual(C: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, rho: Tensor | None, f: Tensor, g: Tensor) -> Tensor:
@@ -171,20 +177,25 @@ def dual(C: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, rho: Tensor | None, f
 def primal(C: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, rho: Tensor | None, f: Tensor, g: Tensor) -> Tensor:
     """The cost of a feasible plan near π(f, g), at least the value of the problem: with `dual`, a certified gap.
 
-    For exact marginals π is rounded onto them. References: Altschuler et al. 2017, algorithm 2.
+    For exact marginals π is rounded onto them.
     """
     pi = plan(C, a, b, epsilon, f, g)
     if rho is None:
-        pi = pi * (a / pi.sum(-1)).nan_to_num(1.0).clamp(max=1.0)[..., :, None]
-        pi = pi * (b / pi.sum(-2)).nan_to_num(1.0).clamp(max=1.0)[..., None, :]
-        left_a, left_b = a - pi.sum(-1), b - pi.sum(-2)
-        left = left_a.sum(-1)[..., None, None].clamp_min(1e-300)
-        pi = pi + left_a[..., :, None] * left_b[..., None, :] / left
+        pi = rounded(pi, a, b)
     product = a[..., :, None] * b[..., None, :]
     cost = (pi * C).sum((-2, -1)) + epsilon * _kl(pi, product, (-2, -1))
     if rho is None:
         return cost
     return cost + rho * (_kl(pi.sum(-1), a, (-1,)) + _kl(pi.sum(-2), b, (-1,)))
+
+
+def rounded(pi: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """A plan with marginals a and b near π ≥ 0. References: Altschuler et al. 2017, algorithm 2."""
+    pi = pi * (a / pi.sum(-1)).nan_to_num(1.0).clamp(max=1.0)[..., :, None]
+    pi = pi * (b / pi.sum(-2)).nan_to_num(1.0).clamp(max=1.0)[..., None, :]
+    left_a, left_b = a - pi.sum(-1), b - pi.sum(-2)
+    left = left_a.sum(-1)[..., None, None].clamp_min(1e-300)
+    return pi + left_a[..., :, None] * left_b[..., None, :] / left
 
 
 def _kl(p: Tensor, q: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,81 @@
+"""`make accuracy`: estimates and tests on problems with known truth, each against its bar.
+
+A goal (A1, A2, …) is a function decorated with `@goal`, which yields the measured rows; a row has its figure, its bar
+and whether it is met. `--full` is the number of repetitions that the bar asks for; without it, minutes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+GOALS: dict[str, Callable[[bool], Iterator[Row]]] = {}
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured line. ``figure`` and ``bar`` are for people, ``values`` has the numbers behind the figure."""
+
+    problem: str
+    method: str
+    n: int | str
+    repetitions: int
+    figure: str
+    bar: str
+    met: bool | None  # None: no bar of its own
+    values: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self, goal: str) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return {"goal": goal, **asdict(self)}
+
+
+def goal(name: str) -> Callable[[Callable[[bool], Iterator[Row]]], Callable[[bool], Iterator[Row]]]:
+    """Register a function of ``full`` as the measurement of a goal."""
+
+    def register(measure: Callable[[bool], Iterator[Row]]) -> Callable[[bool], Iterator[Row]]:
+        GOALS[name] = measure
+        return measure
+
+    return register
+
+
+def repeated(function: Callable[[int], Any], repetitions: int, title: str) -> list[Any]:
+    """``function(r)`` for r = 0 … repetitions − 1, on every core; it must be a function of r alone."""
+    bar = tqdm(total=repetitions, desc=title, delay=2, leave=False)
+    if PROCESSES == 1:
+        found = []
+        for r in range(repetitions):
+            found.append(function(r))
+            bar.update()
+        return found
+    context = multiprocessing.get_context("fork")
+    global _function
+    _function = function  # a forked worker has it, closures included
+    found = []
+    with context.Pool(PROCESSES, initializer=_one_thread) as pool:
+        for value in pool.imap(_call, range(repetitions), chunksize=max(1, min(20, repetitions // (8 * PROCESSES)))):
+            found.append(value)
+            bar.update()
+    bar.close()
+    return found
+
+
+_function: Callable[[int], Any] | None = None
+
+
+def _call(r: int) -> Any:
+    assert _function is not None
+    return _function(r)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,34 @@
+"""Pages with generated sections: what stands between ``<!-- name -->`` and ``<!-- end name -->`` is made anew."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def made(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
+    """The page with each of its sections made anew."""
+    for name, make in sections.items():
+        body = make()
+        marker = rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)"
+        text = re.sub(marker, lambda match, body=body: match[1] + body + match[2], text, flags=re.DOTALL)
+    return text
+
+
+def main(page: Path, sections: Mapping[str, Callable[[], str]]) -> int:
+    """Write the page, or with ``--check`` say by the exit status whether it is up to date."""
+    before = page.read_text()
+    after = made(before, sections)
+    if "--check" in sys.argv[1:]:
+        return int(before != after)
+    page.write_text(after)
+    return 0

@@ -1,0 +1,1 @@
+"""Divergences as a supremum over critics: networks, what constrains them, and how they are trained."""
