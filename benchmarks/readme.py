@@ -48,7 +48,7 @@ def accuracy(found: dict[str, Any]) -> str:
     rows = []
     for goal, measured in found["goals"].items():
         for row in measured["rows"]:
-            met = {True: "met", False: "**short**", None: "–"}[row["met"]]
+            met = {True: "met", False: "**short**", None: "undecided"}[row["met"]]
             cells = [goal, row["problem"], row["method"], str(row["n"]), row["figure"], row["bar"] or "–", met]
             rows.append([cell.replace("|", "\\|") for cell in cells] + [str(row["repetitions"])])
     heads = ["goal", "problem", "method", "n", "figure", "bar", "", "repetitions"]

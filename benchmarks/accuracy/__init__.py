@@ -28,7 +28,7 @@ class Row:
     repetitions: int
     figure: str
     bar: str
-    met: bool | None  # None: no bar of its own
+    met: bool | None  # None: too few repetitions to say
     values: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self, goal: str) -> dict[str, Any]:
@@ -76,6 +76,9 @@ def _call(r: int) -> Any:
 
 
 def _one_thread() -> None:
+    """A worker has one core: threads of BLAS and of boosted trees beyond that only wait for each other."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)

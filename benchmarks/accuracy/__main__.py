@@ -21,8 +21,11 @@ def main() -> None:
         start = time.perf_counter()
         rows = []
         for row in GOALS[name](options.full):
-            mark = {True: "met", False: "SHORT", None: ""}[row.met]
-            print(f"{name}  {row.problem} · {row.method} · n = {row.n}: {row.figure}  (bar: {row.bar or '–'}) {mark}")
+            mark = {True: "met", False: "SHORT", None: "undecided"}[row.met]
+            print(
+                f"{name}  {row.problem} · {row.method} · n = {row.n}: {row.figure}  (bar: {row.bar or '–'}) {mark}",
+                flush=True,
+            )
             rows.append(row.to_dict(name))
         stored(name, rows, options.full, time.perf_counter() - start)
 
