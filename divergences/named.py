@@ -98,13 +98,33 @@ def names() -> tuple[str, ...]:
     return (*ROWS, *_OTHERS)
 
 
+def required(name: str) -> dict[str, bool]:
+    """Return the parameters that `get` takes for a name, and whether it cannot do without.
+
+    Raises:
+        ValueError: no divergence has that name.
+
+    Example:
+        >>> required("alpha"), required("kl")
+        ({'alpha': True}, {})
+    """
+    key = ALIASES.get(name, name)
+    if key in ROWS:
+        known = list(inspect.signature(ROWS[key]).parameters.values())
+    elif key in _OTHERS:
+        known = list(inspect.signature(_OTHERS[key].function).parameters.values())[2:]
+    else:
+        get(name)  # raises with the nearest names
+        known = []
+    return {p.name: p.default is p.empty for p in known if p.name not in ("cost", "method", "base")}
+
+
 def _with(divergence: Named, parameters: dict[str, Any]) -> Named:
-    known = list(inspect.signature(divergence.function).parameters.values())[2:]
-    options = {p.name for p in known if p.name not in ("cost", "method", "base")}
-    unknown = set(parameters) - options
+    options = required(divergence.name)
+    unknown = set(parameters) - set(options)
     if unknown:
         raise TypeError(f"{divergence.name} has no parameter {sorted(unknown)[0]!r}: choose from {sorted(options)}")
-    for parameter in known:
-        if parameter.default is inspect.Parameter.empty and parameter.name not in parameters:
-            raise TypeError(f"{divergence.name}: missing a required argument: {parameter.name!r}")
+    for parameter, needed in options.items():
+        if needed and parameter not in parameters:
+            raise TypeError(f"{divergence.name}: missing a required argument: {parameter!r}")
     return Named(**{**vars(divergence), "arguments": parameters})

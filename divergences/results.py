@@ -37,6 +37,9 @@ class Estimate:
     def __float__(self) -> float:
         return float(self.value)
 
+    def __format__(self, spec: str) -> str:
+        return format(float(self.value), spec) if spec else repr(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON types; a non-finite number becomes its name ("inf", "nan")."""
         return {name: _plain(value) for name, value in asdict(self).items()}

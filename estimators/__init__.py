@@ -11,7 +11,7 @@ True
 """
 
 from divergences import ConvergenceError
-from estimators.base import CriticEstimator, Estimator
+from estimators.base import Estimator
 from estimators.classical import (
     GaussianPlugIn,
     Histogram,
@@ -22,10 +22,17 @@ from estimators.classical import (
 )
 from estimators.compare import Comparison, compare
 from estimators.kernel import MMD, EnergyDistance, Frechet, Witness
-from estimators.neural.adversarial import MinimaxGAN, NonSaturatingGAN
-from estimators.neural.constraints import R1, Constraint, GradientPenalty, WeightClipping
-from estimators.neural.kantorovich import KantorovichRubinstein
-from estimators.neural.variational import Variational
+from estimators.neural import (
+    R1,
+    Constraint,
+    CriticEstimator,
+    GradientPenalty,
+    KantorovichRubinstein,
+    MinimaxGAN,
+    NonSaturatingGAN,
+    Variational,
+    WeightClipping,
+)
 from estimators.ratio import DensityRatio, FittedRatio
 from estimators.registry import as_estimator, estimate, names
 from estimators.results import Estimate, Evidence, TestResult

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SMALLEST, LARGEST = 1e-140, 1e140  # of deviations whose squares, and sums of squares, are still numbers
+SHARED = 0.01  # share of a sample's rows in the other one from which a note says so
+
 
 class Samples(NamedTuple):
     """Admitted samples: x ~ P (..., n, d), y ~ Q (..., m, d), weights (..., n), (..., m) or None, and notes."""
@@ -52,9 +55,10 @@ def admit(
         a = _repeated(a, x_counts, x_weights, "x")
     if y_counts is not None:
         b = _repeated(b, y_counts, y_weights, "y")
-    for name, t in (("x", a), ("y", b)):
+    for name, t, value in (("x", a, x), ("y", b, y)):
         if t.ndim < 2:
-            hint = f"; for one-dimensional samples pass {name}[:, None]" if t.ndim == 1 else ""
+            column = f"{name}[:, None]" if hasattr(value, "__array__") else f"np.reshape({name}, (-1, 1))"
+            hint = f"; for one-dimensional samples pass {column}" if t.ndim == 1 else ""
             raise ValueError(f"{name} must have at least two axes, (..., n, d): got shape {tuple(t.shape)}{hint}")
         if t.shape[-2] < minimum:
             raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got shape {tuple(t.shape)}")
@@ -117,12 +121,82 @@ def admit_thoroughly(
             notes.append(f"{int(bad.sum())} of {len(points)} rows of {name} were dropped for NaN")
             points = points[~bad]
             weights = None if weights is None else weights[~bad] / weights[~bad].sum()
-        check_finite(points, name)
+        try:
+            check_finite(points, name)
+        except ValueError as error:
+            hint = '; nan_policy="omit" drops such rows' if nan_policy == "raise" and bool(bad.any()) else ""
+            raise ValueError(f"{error}{hint}") from None
         if len(points) < minimum:
             raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got {len(points)}")
         sides.append((points, weights))
     (a, wa), (b, wb) = sides
-    return Samples(a, b, wa, wb, tuple(notes))
+    _check_unit(a, b)
+    for name, points, weights in (("x", a, wa), ("y", b, wb)):
+        left = len(points) if weights is None else int((weights > 0).sum())
+        if left < minimum:
+            raise ValueError(f"{name}_weights leave {left} point{'s' * (left != 1)} with weight: {minimum} are needed")
+    return Samples(a, b, wa, wb, (*notes, *_shared(a, b)))
+
+
+def _check_unit(x: Tensor, y: Tensor) -> None:
+    """Raise ValueError where squared deviations vanish or overflow: distances would be 0 or infinite, silently."""
+    pooled = torch.cat([x, y])
+    largest = float((pooled - pooled[0]).abs().max())
+    if 0 < largest < SMALLEST or largest > LARGEST:
+        raise ValueError(f"x and y vary by {largest:.3g}, whose square is no number: divide both by a unit near that")
+
+
+def _shared(x: Tensor, y: Tensor) -> tuple[str, ...]:
+    """A note where rows of one sample stand in the other, though rows hardly repeat within a sample."""
+    a, b = (_hashes(points) for points in (x, y))
+    if any(len(np.unique(h)) < 0.9 * len(h) for h in (a, b)):
+        return ()
+    count = len(np.intersect1d(a, b))
+    if count <= SHARED * min(len(a), len(b)):
+        return ()
+    return (f"{count} rows of y also stand in x: samples that share points are not independent, as is assumed",)
+
+
+def _hashes(points: Tensor) -> np.ndarray[Any, Any]:
+    """One number a row, the same for equal rows."""
+    bits = np.ascontiguousarray((points + 0.0).cpu().numpy()).view(np.uint64)  # -0.0 + 0.0 is 0.0
+    factors = np.random.default_rng(0).integers(0, 2**63, bits.shape[-1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    mixed = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return ((mixed ^ (mixed >> np.uint64(32))) * factors).sum(-1, dtype=np.uint64)
+
+
+def seeded(seed: int | None) -> torch.Generator:
+    """A generator for ``seed``, a non-negative integer below 2⁶³; None is 0.
+
+    Raises:
+        TypeError: no integer.
+        ValueError: out of range.
+    """
+    if seed is None:
+        seed = 0
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed must be an integer or None: got {type(seed).__name__} {seed!r}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must lie in [0, 2**63): got {seed}")
+    return torch.Generator().manual_seed(int(seed))
+
+
+def fraction(value: Any, name: str) -> float:
+    """``value`` as a number in (0, 1), such as a confidence. Raises TypeError or ValueError that name it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{name} must be a number in (0, 1): got {type(value).__name__} {value!r}")
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie in (0, 1): got {value}")
+    return float(value)
+
+
+def count(value: Any, name: str, least: int = 1) -> int:
+    """``value`` as an integer of at least ``least``. Raises TypeError or ValueError that name it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer: got {type(value).__name__} {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}: got {value}")
+    return int(value)
 
 
 _HALF = (torch.float16, torch.bfloat16, np.dtype("float16"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import divergences as dv
+from divergences.named import ALIASES, required
 from estimators.base import Estimator
 from estimators.classical.gaussian_plug_in import GaussianPlugIn
 from estimators.classical.kernel_density import KernelDensity
@@ -94,7 +95,7 @@ def estimate(
         x: data or target, (n, d).
         y: model or reference, (m, d).
         divergence: a name of `names()`, "hellinger", "bhattacharyya", an object such as
-            ``dv.get("renyi", alpha=2)``, or an estimator.
+            ``dv.get("renyi", alpha=2)``, or an estimator. Parameters may be options: ``"renyi", alpha=2``.
         method: "auto", or for what follows from an f-divergence "ratio", "knn", "histogram", "kde", "gaussian" or
             "variational", where that estimator takes it. "auto" chooses a model of the density ratio by held-out
             evidence, see `DensityRatio`; the other divergences have a default each.
@@ -113,6 +114,7 @@ def estimate(
     if isinstance(divergence, dv.Named) and divergence.name in _ESTIMATORS:
         options = {**divergence.arguments, **options}
         divergence = divergence.name
+    divergence, options = _parametrised(divergence, options)
     methods = _methods(divergence)
     name = divergence if isinstance(divergence, str) else getattr(divergence, "name", type(divergence).__name__)
     if method != "auto" and method not in methods:
@@ -125,11 +127,33 @@ def estimate(
     if own:
         unknown = set(own) - set(chosen.arguments)
         if unknown:
-            valid = ", ".join([*list(inspect.signature(Estimator.estimate).parameters)[3:], *chosen.arguments])
+            its_own = [key for key in chosen.arguments if key != "divergence"]
+            valid = ", ".join([*list(inspect.signature(Estimator.estimate).parameters)[3:], *its_own])
             raise TypeError(f"{type(chosen).__name__} has no option {min(unknown)!r}: choose from {valid}")
         chosen = type(chosen)(**{**chosen.arguments, **own})
     found = chosen.estimate(x, y, **options)
     return dataclasses.replace(found, notes=(*found.notes, note)) if note else found
+
+
+def _parametrised(divergence: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A name that needs parameters, with those among the options, as the object it stands for.
+
+    Raises:
+        TypeError: one is missing.
+    """
+    if not isinstance(divergence, str) or divergence in _ESTIMATORS:
+        return divergence, options
+    if divergence not in dv.names() and divergence not in ALIASES:
+        return divergence, options
+    needed = required(divergence)
+    own = {key: value for key, value in options.items() if key in needed}
+    missing = [key for key, required in needed.items() if required and key not in own]
+    if missing:
+        call = f"est.estimate(x, y, {divergence!r}, {missing[0]}=…)"
+        raise TypeError(f"{divergence!r} needs its parameter {missing[0]}: {call}")
+    if not own:
+        return divergence, options
+    return dv.get(divergence, **own), {key: value for key, value in options.items() if key not in own}
 
 
 def _methods(divergence: Any) -> dict[str, Estimator]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import estimators as est
 from divergences._spec import from_spec, to_spec
-from estimators.base import CriticEstimator, Estimator
+from estimators.base import Estimator
+from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import mlp
 from estimators.registry import as_estimator
 from estimators.space import Space

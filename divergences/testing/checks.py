@@ -167,7 +167,7 @@ def check_estimator(
         atol: absolute tolerance.
         seed: another one tries other examples.
         truth: a function of two torch laws that gives the exact divergence, for bound_holds and error_shrinks.
-        rate: the power of n with which the error falls, for error_shrinks (24 calls an example, half with n = 1000).
+        rate: the power of n with which the error falls, for error_shrinks (40 calls an example, half with n = 1000).
         degree: the power of the unit of length in the value, for scaling; 0 by default.
 
     Example:

@@ -18,9 +18,9 @@ from divergences.testing.simplex import bounds
 from divergences.testing.strategies import Strategy, gaussians
 from divergences.testing.subject import Subject
 
-DRAWS = 12
+DRAWS = 20
 FACTOR = 25  # how many times more points
-SLACK = 2.5  # the ratio of two root mean squares of 12 errors each has a standard error of 29%: three of them
+SLACK = 2.0  # the ratio of two root mean squares of 20 errors each has a standard error of 22%: three of them
 
 
 @law(
@@ -93,21 +93,26 @@ def of_sizes(scope: Scope) -> Strategy[Example]:
 
 
 @law(
-    "the root mean squared error falls as n^(-rate), from n = 40 to 1000, within three of its standard errors",
+    "the root mean squared error, and the bias, fall as n^(-rate) from n = 40 to 1000, within three standard errors",
     "consistent estimators; rate=, and truth=, a function of two torch laws",
     on=ON,
     examples=of_sizes,
     call="x, y",
 )
 def error_shrinks(D: Subject, d: int, seed: int, *, truth: Callable[..., Any], rate: float) -> Iterator[Claim]:
-    """Check the documented rate on N(0, I) and N(½, 0.8² I), by twelve samples of each size."""
+    """Check the documented rate on N(0, I) and N(½, 0.8² I), by twenty samples of each size."""
     eye = torch.eye(d, dtype=torch.float64)
     P, Q = MultivariateNormal(0 * eye[0], eye), MultivariateNormal(0 * eye[0] + 0.5, 0.64 * eye)
     exact = Subject(truth, "truth")(P, Q)
 
-    def error(n: int) -> float:
+    def moments(n: int) -> tuple[float, float]:
         errors = [D(*Samples(n, n, d, seed=1000 * seed + r)) - exact for r in range(DRAWS)]
-        return math.sqrt(sum(e * e for e in errors) / DRAWS)
+        bias = sum(errors) / DRAWS
+        return bias, sum((e - bias) ** 2 for e in errors) / (DRAWS - 1)
 
-    few, many = error(40), error(40 * FACTOR)
-    yield at_most("rmse(n=1000)", many, f"{SLACK} * {FACTOR}**-rate * rmse(n=40)", SLACK * FACTOR**-rate * few)
+    (few_bias, few_variance), (bias, variance) = moments(40), moments(40 * FACTOR)
+    fallen = FACTOR**-rate * math.hypot(few_bias, math.sqrt(few_variance))
+    left = math.hypot(bias, math.sqrt(variance))
+    yield at_most("rmse(n=1000)", left, f"{SLACK} * {FACTOR}**-rate * rmse(n=40)", SLACK * fallen)
+    room = fallen + 3 * math.sqrt(variance / DRAWS)
+    yield at_most("abs(bias(n=1000))", abs(bias), f"{FACTOR}**-rate * rmse(n=40) + 3 standard errors", room)

@@ -29,8 +29,9 @@ class MMD(Estimator):
     - ``"unbiased"``: Σ_{i≠j} k(x_i, x_j)/(n(n−1)) + Σ_{i≠j} k(y_i, y_j)/(m(m−1)) − 2 Σ_ij k(x_i, y_j)/(nm); it may be
       negative. With weights Σ_{i≠j} w_i w_j k(x_i, x_j)/(1 − Σ w_i²).
     - ``"biased"``: the same with the pairs i = j, divided by n² and m²; MMD² of the empirical laws, never negative.
-    - ``"linear"``: the mean over disjoint pairs of points, in the given order; the longer sample is cut to the shorter.
-    - ``"block"``: the mean of unbiased statistics over about √min(n, m) blocks of points, in the given order.
+    - ``"linear"``: the mean over disjoint pairs of points; the longer sample is cut to the shorter.
+    - ``"block"``: the mean of unbiased statistics over about √min(n, m) blocks of points. Both take points in the given
+      order, which must be random (`estimate` shuffles them by its seed): in a sorted sample neighbours are alike.
     - ``"random_features"``: the unbiased statistic of the kernel that ``features`` random frequencies approximate; its
       error falls as features^(−1/2), is part of the interval and stands in the notes. The frequencies are drawn anew
       from the generator in each call (from seed 0 without one), once for a batch.
@@ -158,7 +159,7 @@ class MMD(Estimator):
         kernel = self.resolved_kernel(s)
         s = _centred(kernel, s)
         if self.statistic in ("linear", "block"):
-            found = self._from_terms(kernel, s, confidence)
+            found = self._from_terms(kernel, _shuffled(s, generator), confidence)
         elif self.statistic == "random_features":
             found = random_features.infer(kernel, s, self.features, confidence, generator)
         else:
@@ -206,11 +207,17 @@ class MMD(Estimator):
         value = float(self._statistic(kernel, s))
         terms = (_linear if self.statistic == "linear" else _block)(kernel, s.x, s.y)
         used = 2 * len(terms) if self.statistic == "linear" else _sizes(s.x, s.y)
-        notes = (f"the {self.statistic} statistic uses {used} of {len(s.x)} and {len(s.y)} points, in their order",)
+        notes = (f"the {self.statistic} statistic uses {used} of {len(s.x)} and {len(s.y)} points, in random order",)
         if len(terms) < intervals.FEWEST:
             return Inference(value, None, None, notes + (f"no interval from {len(terms)} terms",))
         stderr = float(terms.std()) / math.sqrt(len(terms))
         return Inference(value, stderr, intervals.normal(value, stderr, confidence, len(terms) - 1), notes)
+
+
+def _shuffled(s: Samples, generator: torch.Generator) -> Samples:
+    """The points in random order: blocks of a sorted file are no samples of its law."""
+    x, y = (p[torch.randperm(len(p), generator=generator).to(p.device)] for p in (s.x, s.y))
+    return s._replace(x=x, y=y)
 
 
 def _centred(kernel: Any, s: Samples) -> Samples:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from estimators.base import CriticEstimator, full_precision, mean, same_kind
+from estimators.base import full_precision, mean, same_kind
 from estimators.door import admit
 from estimators.neural.constraints import Constraint
+from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
 
 

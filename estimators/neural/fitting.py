@@ -15,7 +15,7 @@ from tqdm import tqdm
 from estimators.door import Samples
 
 if TYPE_CHECKING:
-    from estimators.base import CriticEstimator
+    from estimators.neural.critic_estimator import CriticEstimator
 
 
 def split(x: Tensor, y: Tensor, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:

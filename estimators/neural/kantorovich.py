@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from estimators.base import CriticEstimator, Inference
+from estimators.base import Inference
 from estimators.door import Samples
 from estimators.neural.constraints import Constraint, GradientPenalty, input_gradients, interpolates
+from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import divergences as dv
-from estimators.base import CriticEstimator, Inference
+from estimators.base import Inference
 from estimators.door import Samples
 from estimators.neural.constraints import Constraint
+from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
 
 if TYPE_CHECKING:

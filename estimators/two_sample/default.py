@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,15 +22,25 @@ STORED = 12_000  # pooled points whose kernel matrices are built: some of 0.6 GB
 _FOURIER = 256  # random frequencies for each bandwidth beyond that
 _PAIRED = 63  # coordinates whose pairs are all compared; principal components of more
 
-# How much each statistic of a family counts, by the number of coordinates. On the line ranks see everything there is;
-# in the plane there is one pair, and dependence is as likely to change as the margins; beyond, location leads.
-_KINDS = ("fine", "middle", "location", "margin", "one margin", "whole", "other", "dependence", "one dependence")
-_LINE = dict(zip(_KINDS, (1.2, 2.5, 1.0, 5.0, 0.2, 0.2, 0.2, 0.0, 0.0), strict=True))
-_PLANE = dict(zip(_KINDS, (1.5, 0.4, 1.5, 0.3, 0.2, 0.5, 0.6, 9.0, 0.4), strict=True))
-_SPACE = dict(zip(_KINDS, (1.0, 1.0, 2.5, 0.6, 0.3, 0.5, 0.7, 3.0, 0.4), strict=True))
-_APART, _NOT_APART = 5.0, 0.35  # the same for clusters: real modes, or pieces of one
+# What is not known of the change must be assumed, by a rule that does not look at the problem:
+# - A statistic counts as many functions as it looks at, at most one for every fifty points. So with few points all
+#   kinds of change count alike. With many, all that is large is found whatever the weights are; of what is hard to
+#   find, a change of few functions is tiny, and one that is spread over many is where most is to be gained.
+# - The statistics of a kind share its weight: no kind gains from having many.
+# - Location, the change that is most common, counts twice, and what is inside modes that lie apart three times, as
+#   statistics of the whole see little of it.
+# The constants were chosen on some forty problems in 1 to 256 dimensions; half or twice of 50 is much the same there.
+_SHARES = {"location": 2, "margins": 1, "dependence": 1, "whole": 1, "kernels": 1, "clusters": 1, "modes": 3}
+_POINTS = 50  # for one function
+_SOME = 1000  # points that show how many functions a kernel looks at
 
-Weighed = tuple[str, Statistic]
+
+class Weighed(NamedTuple):
+    """A statistic, the kind of change that it is for, and how many functions it looks at."""
+
+    kind: str
+    functions: float
+    statistic: Statistic
 
 
 def default(pool: Pool) -> Plan:
@@ -41,65 +53,86 @@ def default(pool: Pool) -> Plan:
     - the whole: means, covariances and radii after whitening, and covariances that turn along the main axis;
     - clusters, as many as the BIC finds: shares, means, covariances, radii in each.
 
-    Sums find changes that are spread out, maxima those in few places. All that is learnt (bandwidths, ranks, axes,
-    clusters) comes from the shuffled pool without its labels, so that the level is exact.
+    Sums find changes that are spread out, maxima those in few places. Each kind of change has a share of the weight
+    that follows from how many functions its statistics look at, and from N. All that is learnt (bandwidths, ranks,
+    axes, clusters, weights) comes from the shuffled pool without its labels, so that the level is exact.
     """
     z = pool.centred
     z = z[:, (z != z[0]).any(0)]
     if z.shape[-1] == 0:
         return Plan([Statistic(lambda labels: torch.zeros(len(labels)), HELD // len(z), name="nothing varies")])
-    weights: list[float] = []
-    table = {1: _LINE, 2: _PLANE}.get(z.shape[-1], _SPACE)
+    made: list[Weighed] = []
 
     def families() -> Iterator[Statistic]:
-        t = local.scaled(z)
-        tree = local.tree(t)
-        found = local.number(tree)
-        apart = found > 1 and local.apart(tree, found)
-        counts = table | {"cluster": _APART if apart else _NOT_APART}
-        yield from _weighed(_kernels(z, pool), counts, weights)
-        yield from _weighed(_ranks(z), counts, weights)
-        yield from _weighed(_whole(t, tree), counts, weights)
-        if found > 1:
-            yield from _weighed(_clusters(tree, found), counts, weights)
+        for weighed in _statistics(z, pool):
+            made.append(weighed)
+            yield weighed.statistic
 
     def combine(values: list[Tensor], roundings: list[float]) -> tuple[Tensor, list[float]]:
-        return combined(values, roundings, weights)
+        return combined(values, roundings, _weights(made, len(z)))
 
     return Plan(families(), combine)
 
 
-def _weighed(family: Iterator[Weighed], table: dict[str, float], weights: list[float]) -> Iterator[Statistic]:
-    for kind, statistic in family:
-        weights.append(table[kind])
-        yield statistic
+def _statistics(z: Tensor, pool: Pool) -> Iterator[Weighed]:
+    t = local.scaled(z)
+    tree = local.tree(t)
+    found = local.number(tree)
+    yield from _kernels(z, pool)
+    yield from _ranks(z)
+    yield from _whole(t, tree)
+    if found > 1:
+        yield from _clusters(tree, found)
+
+
+def _weights(made: Sequence[Weighed], N: int) -> list[float]:
+    """The weight of each statistic, by the rule above."""
+    number = Counter(weighed.kind for weighed in made)
+    most = max(1.0, N / _POINTS)
+    return [_SHARES[kind] * min(max(functions, 1.0), most) / number[kind] for kind, functions, _ in made]
 
 
 def _reduced(found: Features, *rows: tuple[str, str, str, float]) -> Iterator[Weighed]:
-    """Statistics of features by rows of (family, name, kind of reduction, decay)."""
-    family_of = {name: family for family, name, _, _ in rows}
-    for statistic in statistics(found, *(Reduction(name, kind, decay) for _, name, kind, decay in rows)):
-        yield family_of[statistic.name], statistic
+    """Statistics of features by rows of (kind of change, name, kind of reduction, decay)."""
+    reductions = {name: (change, Reduction(name, kind, decay)) for change, name, kind, decay in rows}
+    for statistic in statistics(found, *(reduction for _, reduction in reductions.values())):
+        change, reduction = reductions[statistic.name]
+        yield Weighed(change, features.number(found, reduction), statistic)
 
 
 def _kernels(z: Tensor, pool: Pool) -> Iterator[Weighed]:
     lengths = bandwidths(z[:500], 5, 0.5)
-    families = ("fine", "fine", "middle", "location", "location")[: len(lengths)]
+    kinds = ("kernels", "kernels", "kernels", "location", "location")[: len(lengths)]
     names = [f"Gaussian kernel, bandwidth {h:.3g}" for h in lengths]
+    some = _squares(z[:_SOME] / lengths[-1])
+    exponents = [-0.5 * (lengths[-1] / h) ** 2 for h in lengths]
+    numbers = [_rank((some * exponent).exp_()) for exponent in exponents]
     if len(z) > STORED:
         pool.notes.append(
             f"{len(z)} pooled points, more than {STORED}: Gaussian kernels by {_FOURIER} random frequencies each, "
             "other features fewer"
         )
-        for h, family, name in zip(lengths, families, names, strict=True):
-            yield from _reduced(_fourier(z, h, pool.generator), (family, name, "all", 0.0))
+        for h, kind, number, name in zip(lengths, kinds, numbers, names, strict=True):
+            for weighed in _reduced(_fourier(z, h, pool.generator), (kind, name, "all", 0.0)):
+                yield weighed._replace(functions=number)
         return
     z = z / lengths[-1]  # no overflow in single precision
-    z = z if len(z) <= DOUBLE else z.float()
+    d2 = _squares(z if len(z) <= DOUBLE else z.float())
+    for exponent, kind, number, name in zip(exponents, kinds, numbers, names, strict=True):
+        yield Weighed(kind, number, _kernel((d2 * exponent).exp_(), name))
+
+
+def _squares(z: Tensor) -> Tensor:
+    """Squared distances, in single precision."""
     square = z.square().sum(-1)
-    d2 = (square[:, None] + square - 2 * (z @ z.T)).clamp_min_(0).float()
-    for h, family, name in zip(lengths, families, names, strict=True):
-        yield family, _kernel((d2 * (-0.5 * (lengths[-1] / h) ** 2)).exp_(), name)
+    return (square[:, None] + square - 2 * (z @ z.T)).clamp_min_(0).float()
+
+
+def _rank(K: Tensor) -> float:
+    """The effective rank (Σ λ)²/Σ λ² of a kernel, centred: how many functions of about equal weight it consists of."""
+    K = K - K.mean(0)
+    K = K - K.mean(1, keepdim=True)
+    return float(K.diagonal().sum() ** 2 / K.square().sum().clamp_min(1e-30))
 
 
 def _kernel(K: Tensor, name: str) -> Statistic:
@@ -136,16 +169,16 @@ def _ranks(z: Tensor) -> Iterator[Weighed]:
     u = features.ranks(z)
     yield from _reduced(
         features.waves(u),
-        ("margin", "distribution of each coordinate", "all", 0.0),
-        ("one margin", "low frequencies of each coordinate", "all", 1.0),
+        ("margins", "distribution of each coordinate", "all", 0.0),
+        ("margins", "low frequencies of each coordinate", "all", 1.0),
         ("location", "lowest frequencies of each coordinate", "all", 2.0),
-        ("one margin", "distribution of one coordinate", "group", 1.0),
-        ("one margin", "one feature of one coordinate", "one", 0.0),
+        ("margins", "distribution of one coordinate", "group", 1.0),
+        ("margins", "one feature of one coordinate", "one", 0.0),
     )
     yield from _reduced(
         features.periodic(u),
-        ("margin", "periodic changes of each coordinate", "all", 0.0),
-        ("one margin", "periodic change of one coordinate", "group", 0.0),
+        ("margins", "periodic changes of each coordinate", "all", 0.0),
+        ("margins", "periodic change of one coordinate", "group", 0.0),
     )
     if d == 1:
         return
@@ -155,16 +188,16 @@ def _ranks(z: Tensor) -> Iterator[Weighed]:
     yield from _reduced(
         features.pairs(u, axes),
         ("dependence", "dependence of pairs", "all", 0.0),
-        ("one dependence", "smooth dependence of pairs", "all", 1.0),
-        ("one dependence", "dependence of one pair", "group", 1.0),
-        ("one dependence", "one feature of one pair", "one", 0.0),
+        ("dependence", "smooth dependence of pairs", "all", 1.0),
+        ("dependence", "dependence of one pair", "group", 1.0),
+        ("dependence", "one feature of one pair", "one", 0.0),
     )
     if d <= 5:
         yield from _reduced(
             features.periodic_pairs(u), ("dependence", "dependence of pairs away from the edges", "all", 0.0)
         )
     if d > 2:
-        yield from _reduced(features.triples(u, axes), ("other", "dependence of one triple", "group", 0.0))
+        yield from _reduced(features.triples(u, axes), ("dependence", "dependence of one triple", "group", 0.0))
 
 
 def _whole(t: Tensor, tree: local.Tree) -> Iterator[Weighed]:
@@ -178,18 +211,19 @@ def _whole(t: Tensor, tree: local.Tree) -> Iterator[Weighed]:
     radius = features.ranks(one.inside.square().sum(-1, keepdim=True))
     yield from _reduced(features.waves(radius, "the distance from the centre"), ("whole", "radius", "all", 1.0))
     if t.shape[-1] > 1:
-        yield from _reduced(local.twisted(t), ("other", "covariance along the main axis", "group", 0.0))
+        yield from _reduced(local.twisted(t), ("whole", "covariance along the main axis", "group", 0.0))
         halves = local.spreads(local.clusters(tree, 2))
-        yield from _reduced(halves, ("other", "covariance in two halves", "part", 0.0))
+        yield from _reduced(halves, ("whole", "covariance in two halves", "part", 0.0))
 
 
 def _clusters(tree: local.Tree, K: int) -> Iterator[Weighed]:
+    kind = "modes" if local.apart(tree, K) else "clusters"
     found = local.clusters(tree, K)
-    yield from _reduced(local.counts(found), ("cluster", "share of each cluster", "all", 0.0))
-    yield from _reduced(local.means(found), ("cluster", "mean in one cluster", "group", 0.0))
+    yield from _reduced(local.counts(found), (kind, "share of each cluster", "all", 0.0))
+    yield from _reduced(local.means(found), (kind, "mean in one cluster", "group", 0.0))
     yield from _reduced(
         local.spreads(found),
-        ("cluster", "covariance in each cluster", "all", 0.0),
-        ("cluster", "one entry of one cluster's covariance", "one", 0.0),
+        (kind, "covariance in each cluster", "all", 0.0),
+        (kind, "one entry of one cluster's covariance", "one", 0.0),
     )
-    yield from _reduced(local.sizes(found), ("cluster", "size of one cluster", "group", 0.0))
+    yield from _reduced(local.sizes(found), (kind, "size of one cluster", "group", 0.0))

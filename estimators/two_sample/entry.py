@@ -10,7 +10,7 @@ from torch import Tensor
 
 from estimators import intervals
 from estimators.base import Estimator
-from estimators.door import Samples, admit_thoroughly, tensor
+from estimators.door import Samples, admit_thoroughly, count, seeded, tensor
 from estimators.results import Evidence, TestResult
 from estimators.two_sample import permutation
 from estimators.two_sample.c2st import C2ST
@@ -115,10 +115,9 @@ def two_sample_test(
         >>> two_sample_test(x, x + 0.1, "energy_distance", permutations=199, strata=pairs).p_value
         0.005
     """
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1: got {permutations}")
+    permutations = count(permutations, "permutations")
     entry = resolved(statistic)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     s, pool = _pooled(
         x, y, (x_weights, y_weights), clusters, strata, entry, generator, normalize=normalize, nan_policy=nan_policy
     )
@@ -144,7 +143,7 @@ def two_sample_test(
         n=pool.n,
         m=pool.m,
         notes=tuple(pool.notes),
-        seed=seed,
+        seed=None if seed is None else int(seed),
         null=tuple(found[1:].tolist()),
         evidence=evidence,
     )
@@ -189,8 +188,9 @@ def _pooled(
     if s.x_weights is not None and s.y_weights is not None:
         scales = (float(n), float(m))
         if normalize:
-            raw = [tensor(w, name)[kept].double() for w, name, kept in zip(weights, _SIDES, keep, strict=True)]
-            scales = (float(raw[0].sum()), float(raw[1].sum()))
+            raw = [tensor(w, name).double() for w, name in zip(weights, _SIDES, strict=True)]
+            first, second = (float(w[kept.to(w.device)].sum()) for w, kept in zip(raw, keep, strict=True))
+            scales = (first, second)
         pool_weights = torch.cat([s.x_weights * scales[0], s.y_weights * scales[1]])[shuffle]
         pool_weights = pool_weights / pool_weights.mean()
         if not normalize and bool((pool_weights - 1).abs().max() > 1e-6):

@@ -59,6 +59,12 @@ def statistics(features: Features, *reductions: Reduction) -> Iterator[Statistic
             yield _statistic(table, features, reduction)
 
 
+def number(features: Features, reduction: Reduction) -> float:
+    """How many functions a statistic looks at; of those with weights w each group counts (Σ w)²/Σ w²."""
+    weight = features.order.double() ** -reduction.decay
+    return features.values.shape[1] * float(weight.sum() ** 2 / weight.square().sum())
+
+
 def _statistic(table: Tensor, features: Features, reduction: Reduction) -> Statistic:
     N, A, B = features.values.shape
     weight = features.order.double() ** -reduction.decay

@@ -64,7 +64,8 @@ def resolved(statistic: str | Estimator | C2ST) -> Entry:
             'use statistic="auto" or "c2st", or a statistic without a critic'
         )
     if not isinstance(statistic, Estimator):
-        raise TypeError(f"statistic must be a name, an estimator or C2ST: got {type(statistic).__name__}")
+        hint = f"; a classifier goes into est.C2ST({type(statistic).__name__}(…))" if hasattr(statistic, "fit") else ""
+        raise TypeError(f"statistic must be a name, an estimator or C2ST: got {type(statistic).__name__}{hint}")
     return _of_estimator(statistic)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import estimators as est
 from divergences import kernels
-from estimators.base import CriticEstimator
+from estimators.neural.critic_estimator import CriticEstimator
 from estimators.space import Space
 from gan_zoo.build import Kit, variant, variant_of
 from gan_zoo.game import Adam, Draw, Game, Metrics, Phase, Plan, Player, Stage, Term

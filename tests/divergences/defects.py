@@ -208,6 +208,11 @@ class Standardised(Mean):
         return super().gap(x, y, a, b) / x.var((-2, -1))
 
 
+class Inconsistent(Mean):
+    def gap(self, x, y, a=None, b=None):
+        return super().gap(x, y, a, b) + 0.15
+
+
 class FirstPoints(Mean):
     def gap(self, x, y, a=None, b=None):
         return super().gap(x[..., :40, :], y[..., :40, :])
@@ -379,6 +384,7 @@ DEFECTS = (
     Defect("an estimator that adds up in half precision", "mean", KeepsHalf(), "half_precision"),
     Defect("an estimator in units of its own sample", "mean", Standardised(), "scaling"),
     Defect("an estimator that looks at forty points", "mean", FirstPoints(), "error_shrinks"),
+    Defect("an estimator with a bias that stays", "mean", Inconsistent(), "error_shrinks"),
     Defect("an estimate with n and m exchanged", "mean", SwappedSizes(), "complete_estimate"),
     Defect(
         'an estimate that claims "lower" and lies above', "mean",

@@ -121,7 +121,7 @@ CASES = {
         atol=1e-7,
         without=SEARCHED,
     ),
-    "knn": Case(est.NearestNeighbor(), ("translation_invariance", "scaling"), 0.0, dv.kl, 0.4, (1, 2)),
+    "knn": Case(est.NearestNeighbor(), ("translation_invariance", "scaling"), 0.0, dv.kl, 0.5, (1, 1)),
     "knn_reverse": Case(est.NearestNeighbor("reverse_kl", 3), ("translation_invariance", "scaling"), 0.0),
     "knn_weighted": Case(est.NearestNeighbor(k=3, weighted=True), RATIO, 0.0, n=(14, 24)),
     "knn_hellinger": Case(est.NearestNeighbor("squared_hellinger"), ("symmetry", *RATIO), 0.0),

@@ -51,7 +51,7 @@ def test_a_cost_that_is_not_a_number_is_refused():
         return cost
 
     for estimator in (est.EMD(metric=broken), est.Sinkhorn(metric=broken)):
-        with pytest.raises(ValueError, match="the ground cost of x and y has 1 NaN"):
+        with pytest.raises(ValueError, match="the ground cost of x and y (has 1 NaN|is not finite)"):
             estimator.estimate(X, Y)
 
 
@@ -180,3 +180,71 @@ def test_discrete_data_are_refused_with_what_fits(estimator):
     mixed = np.concatenate([X, RNG.integers(0, 2, (40, 1))], 1), np.concatenate([Y, RNG.integers(0, 2, (30, 1))], 1)
     with pytest.raises(ValueError, match="column 2"):
         estimator.estimate(*mixed)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seed": 1.5}, TypeError, "seed must be an integer or None: got float 1.5"),
+        ({"seed": -1}, ValueError, r"seed must lie in \[0, 2\*\*63\): got -1"),
+        ({"seed": 2**70}, ValueError, "seed must lie in"),
+        ({"confidence": "a"}, TypeError, r"confidence must be a number in \(0, 1\): got str 'a'"),
+        ({"confidence": 2}, ValueError, r"confidence must lie in \(0, 1\): got 2"),
+        ({"nan_policy": "drop"}, ValueError, 'nan_policy must be "raise" or "omit"'),
+        ({"alpha": 0.5}, TypeError, "has no option 'alpha': choose from confidence, seed"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_options_that_are_none_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        est.estimate(X, Y, "kl", **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [(9.5, "must be an integer: got float"), (0, "must be at least 1: got 0")]
+)
+def test_permutations_that_are_none_are_named(given, message):
+    with pytest.raises((TypeError, ValueError), match=f"permutations {message}"):
+        est.two_sample_test(X, Y, permutations=given)
+
+
+def test_seeds_of_numpy_are_seeds():
+    one, other = (est.two_sample_test(X, Y, permutations=19, seed=seed) for seed in (3, np.int64(3)))
+    assert one.statistic == other.statistic and one.to_dict()["seed"] == other.to_dict()["seed"] == 3
+
+
+def test_a_parameter_of_the_divergence_is_an_option_or_asked_for():
+    half = est.estimate(X, Y, "alpha", alpha=0.5, method="knn").value
+    assert half == pytest.approx(2 * est.estimate(X, Y, "squared_hellinger", method="knn").value)
+    with pytest.raises(TypeError, match=r"'renyi' needs its parameter alpha: est.estimate\(x, y, 'renyi', alpha=…\)"):
+        est.estimate(X, Y, "renyi")
+
+
+def test_units_whose_squares_are_no_numbers_are_refused(kind):
+    for unit in (1e-200, 1e200):
+        for call in (est.MMD().estimate, est.two_sample_test, est.EMD().estimate):
+            with pytest.raises(ValueError, match="whose square is no number"):
+                call(kind(unit * X), kind(unit * Y))
+
+
+def test_weight_on_one_point_is_too_few():
+    with pytest.raises(ValueError, match="x_weights leave 1 point with weight: 2 are needed"):
+        est.MMD().estimate(X, Y, x_weights=np.eye(40)[0])
+
+
+def test_rows_in_both_samples_are_noted():
+    found = est.MMD().estimate(X, np.concatenate([X[:10], Y]))
+    assert any(note.startswith("10 rows of y also stand in x") for note in found.notes)
+    assert not any("also stand" in note for note in est.MMD().estimate(X, Y).notes)
+    assert not any("also stand" in note for note in est.MMD().estimate(X.round(), Y.round()).notes)
+
+
+@pytest.mark.parametrize("statistic", ["linear", "block"])
+def test_blocks_of_a_sorted_file_are_shuffled(statistic):
+    held = 0
+    for r in range(100):
+        g = np.random.default_rng([4, r])
+        x, y = np.sort(g.normal(size=(200, 1)), 0), np.sort(g.normal(1, 1, size=(200, 1)), 0)
+        low, high = est.MMD(kernels.Gaussian(1.0), statistic).estimate(x, y, seed=r).interval
+        held += low <= 0.1772676349 <= high  # MMD² of N(0, 1) and N(1, 1): 2/√3 (1 − e^(−1/6))
+    assert held >= 86  # of 100 at 95%: fewer has a probability of 1e-4
