@@ -14,6 +14,7 @@ from estimators.door import Samples, admit_thoroughly, count, seeded, tensor
 from estimators.results import Evidence, TestResult
 from estimators.two_sample import permutation
 from estimators.two_sample.c2st import C2ST
+from estimators.two_sample.combine import log_tail
 from estimators.two_sample.labelling import design
 from estimators.two_sample.named import Entry, resolved
 from estimators.two_sample.permutation import EXCEEDANCES
@@ -233,7 +234,10 @@ def _evaluated(plan: Plan, labels: Tensor, stop: bool) -> tuple[Tensor, Tensor, 
     found, p_values = plan.combine(values, rounding)
     parts = [Evidence(name, p, about) for (name, about), p in zip(told, p_values, strict=True)]
     exceeding = found[1:] >= found[0] - 1e-10 * float(found.abs().max())
-    return found, exceeding, tuple(sorted(parts, key=lambda part: part.p_value))
+    # Many p-values are the smallest that B permutations can give; a fitted tail tells these apart.
+    tails = [float(log_tail(v)[0]) if bool((v != v[0]).any()) else 0.0 for v in values]
+    order = sorted(range(len(parts)), key=lambda i: (parts[i].p_value, tails[i]))
+    return found, exceeding, tuple(parts[i] for i in order)
 
 
 def _remark(pool: Pool, plan: Plan, found: Tensor, permutations: int) -> None:

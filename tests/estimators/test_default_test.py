@@ -15,6 +15,7 @@ from estimators.two_sample import features, local
 from estimators.two_sample.combine import combined, log_tail, tied
 from estimators.two_sample.default import default
 from estimators.two_sample.labelling import design
+from estimators.two_sample.permutation import Statistic
 from estimators.two_sample.pool import Pool
 
 
@@ -161,6 +162,30 @@ def test_ranks_are_scipys():
     np.testing.assert_allclose(features.ranks(z).numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "decay", "expected"), [("all", 0.0, 6.0), ("one", 0.0, 6.0), ("all", 1.0, 3 * 1.5**2 / 1.25)]
+)
+def test_a_statistic_looks_at_so_many_functions(kind, decay, expected):
+    table = features.Features(draw(18, 20, 6).reshape(20, 3, 2), str, str, torch.tensor([1, 2]))
+    assert features.number(table, features.Reduction("", kind, decay)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_wide_kernel_looks_at_the_coordinates_and_a_narrow_one_at_every_point():
+    z = draw(19, 1000, 4)
+    d2 = torch.cdist(z, z).square()
+    # Wide: the linear kernel, whose 4 eigenvalues are 1 but for noise of order √(1/1000); narrow: the identity.
+    assert module._rank(torch.exp(-d2 / 2 / 100**2)) == pytest.approx(4, rel=0.02)
+    assert module._rank(torch.exp(-d2 / 2 / 0.001**2)) == pytest.approx(999, rel=1e-3)
+
+
+def test_no_kind_of_change_gains_from_having_many_statistics():
+    nothing = Statistic(lambda labels: torch.zeros(len(labels)), 1)
+    made = [module.Weighed("margins", 3.0, nothing), *[module.Weighed("whole", 3.0, nothing)] * 4]
+    few, many = module._weights(made, 40), module._weights(made, 4000)
+    assert few == pytest.approx([1, *[1 / 4] * 4], rel=1e-12)  # one function at most: 40 points are fewer than 50
+    assert many == pytest.approx([3, *[3 / 4] * 4], rel=1e-12)
+
+
 @pytest.mark.parametrize("n", [20, 26])
 def test_kernels_are_unbiased_mmd(n):
     z = draw(7, 40, 3)
@@ -188,10 +213,14 @@ def test_clusters_are_the_modes():
         np.testing.assert_allclose((inside.T @ inside / len(inside)).numpy(), np.eye(2), atol=0.1)
 
 
-def test_pieces_of_one_law_are_not_apart():
-    g = np.random.default_rng(10)
-    tree = local.tree(local.scaled(torch.from_numpy(g.uniform(size=(600, 2)))))
-    assert not local.apart(tree, 6)
+@pytest.mark.parametrize(
+    ("law", "K"),
+    [(lambda g: g.uniform(size=(600, 2)), 6), (lambda g: g.standard_cauchy(size=(600, 2)), 7)],
+    ids=["uniform", "heavy tails"],
+)
+def test_pieces_of_one_law_are_not_apart(law, K):
+    tree = local.tree(local.scaled(torch.from_numpy(law(np.random.default_rng(10)))))
+    assert not local.apart(tree, K)
 
 
 @pytest.mark.parametrize("shape", [1.5, 5.0, 40.0])
