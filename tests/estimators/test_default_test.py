@@ -191,8 +191,29 @@ def test_kernels_are_unbiased_mmd(n):
     z = draw(7, 40, 3)
     labels = torch.arange(40) < n
     kernel = dv.kernels.Gaussian(0.7)
-    found = module._kernel(kernel(z, z).float(), "").evaluate(labels[None])
+    found = module._kernel(kernel(z, z).float(), "", z).evaluate(labels[None])
     assert float(found) == pytest.approx(float(est.MMD(kernel).value(z[labels], z[~labels])), rel=1e-3)
+
+
+def test_points_far_off_cost_the_kernels_no_digits():
+    g = np.random.default_rng(12)
+    x, y = g.normal(size=(1600, 2)), g.normal(size=(1600, 2)) + 0.1  # beyond 3000 points: single precision
+    p = {}
+    for far in (None, 1e9):
+        for z in (x, y) if far else ():
+            z[:16] = far
+        found = est.two_sample_test(x, y, permutations=99)
+        p[far] = [e.p_value for e in found.evidence if e.statistic.startswith("Gaussian")]
+    assert min(p[None]) <= 0.05 and min(p[1e9]) <= 0.05
+
+
+def test_what_carried_the_rejection_comes_first_with_its_place():
+    g = np.random.default_rng(13)
+    x, y = g.normal(size=(300, 2)), g.normal(size=(300, 2))
+    y[:, 1] = 0.8 * y[:, 0] + 0.6 * y[:, 1]
+    first = est.two_sample_test(x, y, permutations=99).evidence[0]
+    assert "pair" in first.statistic or "covariance" in first.statistic
+    assert "coordinates 0 and 1" in first.description or "whole" in first.description
 
 
 def test_random_frequencies_stand_in_for_a_large_kernel_matrix(monkeypatch):
