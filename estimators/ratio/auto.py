@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from estimators.ratio.models import Array, RatioModel
 
 ALIKE = (0.5, 1.0)  # standard errors within which the simpler of two candidates is taken, by the loss and by J
-HOPELESS = 1.0  # standard errors of the loss behind the best on the first fold, at which a candidate is given up
+HOPELESS = 1.0  # standard errors behind the best at which a candidate is given up, by the loss on the first fold
+# already; on all folds those that are nearer are rivals of the chosen one
 CAPACITY = 5  # points a feature needs at the least
 DISTINCT = 10  # points a distinct value needs before frequencies are a candidate
 MANY = 30  # coordinates from which products and mixtures are left out
 
 
 class Choice(NamedTuple):
-    """The chosen model, its ratios, and why it was chosen."""
+    """The chosen model, its ratios and those of its rivals, and why it was chosen."""
 
     model: RatioModel
     found: CrossFit
+    rivals: tuple[CrossFit, ...]  # the ratios of candidates that the evidence does not refute either
     notes: tuple[str, ...]
 
 
@@ -118,18 +120,18 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
     scores = {model.name: _scores(ratios[model.name], s, odds, f) for model in racing}
     bests = [min((scores[m.name][i] for m in racing), key=lambda score: score.mean(s)) for i in range(2)]
     limits = ALIKE[:1] if math.isfinite(f.upper_bound) else ALIKE
-    behind = {
-        model.name: max(scores[model.name][i].behind(bests[i], s) / limit for i, limit in enumerate(limits))
-        for model in racing
-    }
-    least_behind = min(behind.values())
-    chosen = next(model for model in racing if behind[model.name] <= max(1.0, least_behind))
+    behind = {m.name: [scores[m.name][i].behind(bests[i], s) for i in range(len(limits))] for m in racing}
+    unlike = {name: max(by / limit for by, limit in zip(each, limits, strict=True)) for name, each in behind.items()}
+    least = min(unlike.values())
+    chosen = next(model for model in racing if unlike[model.name] <= max(1.0, least))
+    rivals = [m for m in racing if m is not chosen and max(behind[m.name]) < HOPELESS]
     note = (
         f"log ratio: {chosen.name}, chosen among {total} candidates by held-out logistic loss "
         f"({scores[chosen.name][0].mean(s):.4f}, the best {bests[0].mean(s):.4f}) and lower bound "
         f"({-scores[chosen.name][1].mean(s):.4g}, the best {-bests[1].mean(s):.4g})"
     )
-    return Choice(chosen, CrossFit(ratios[chosen.name], evaluated(chosen, s)), (note,))
+    found, *others = (CrossFit(ratios[model.name], evaluated(model, s)) for model in (chosen, *rivals))
+    return Choice(chosen, found, tuple(others), (note,))
 
 
 class Score(NamedTuple):

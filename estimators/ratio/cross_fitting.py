@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from estimators.base import Inference
 from estimators.intervals import half_width
+from estimators.ratio.repeats import TIES, copies, strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ SCARCE = 0.25  # m^(−¼) is the effective share of m points below which their 
 # weights of variance σ² the skewness of the mean is then about ½ at m = 10³ and ⅓ at 10⁴
 BEYOND = 2.0  # share of one side's points beyond all m of the other's, times √m: where r is log-normal it is about 0.5
 FEW = 10  # points, by their share of the variance, below which others of their kind may be missing altogether
-OPTIMISM = 1.0  # largest part of the interval, over its normal half-width, that the error of the ratio may take
+OPTIMISM = 1.0  # largest part of the interval, over its normal half-width, that an error of the ratio may take
 
 
 class Sides(NamedTuple):
@@ -63,9 +64,17 @@ class CrossFit(NamedTuple):
     in_sample: Sides
 
 
-def folds(n: int, m: int, generator: torch.Generator) -> Sides:
-    """A fold 0 … 4 for every point of both samples, equal in size to one point, at random."""
-    return Sides(*((torch.arange(k) % FOLDS)[torch.randperm(k, generator=generator)].numpy() for k in (n, m)))
+def folds(s: Problem, generator: torch.Generator) -> Sides:
+    """A fold 0 … 4 for every point of both samples, equal in size to one point, at random; copies share theirs."""
+
+    def drawn(k: int) -> Array:
+        return (torch.arange(k) % FOLDS)[torch.randperm(k, generator=generator)].numpy()
+
+    if strays(s.x, s.y) <= TIES:
+        return Sides(drawn(len(s.x)), drawn(len(s.y)))
+    row = copies(s.x, s.y)
+    fold = drawn(int(row.max()) + 1)[row]
+    return Sides(fold[: len(s.x)], fold[len(s.x) :])
 
 
 def fitted(model: RatioModel, seen: Problem) -> LogRatio:
@@ -170,11 +179,15 @@ def weighted_mean(v: Array, weights: Array | None) -> tuple[float, float]:
     return mean, float(np.square(w * (v - mean)).sum() / max(1 - np.square(w).sum(), 1e-12))
 
 
-def two_sided(d: dv.FDivergence, found: CrossFit, s: Problem, confidence: float) -> Inference:
+def two_sided(
+    d: dv.FDivergence, found: CrossFit, rivals: tuple[CrossFit, ...], s: Problem, confidence: float
+) -> Inference:
     """The value and its interval, or only a lower bound where the ratio is not known well enough for more.
 
     The value is the mean of the cross-fitted and the in-sample one-step values; the interval is the normal limit on
-    either side of it, widened by half their difference, and above by what comes from ratios beyond the other sample.
+    either side of it, widened by half their difference, above by what comes from ratios beyond the other sample, and
+    above by what the rival that finds most finds more: every model falls short of D by what it cannot express, which
+    is no part of that difference, and a rival that the evidence does not refute may express it.
     """
     if _doubts(d, found.held_out, s):
         return lower_bound(d, found.held_out, s, confidence)
@@ -182,14 +195,18 @@ def two_sided(d: dv.FDivergence, found: CrossFit, s: Problem, confidence: float)
     below, above = (part + _unseen(d, out) for part in _halves(out, confidence))
     half = (below + above) / 2
     gap, beyond = abs(inside.value - out.value) / 2, _extrapolated(d, found.held_out)
-    if max(gap, beyond) > OPTIMISM * half:
-        why = f"the error of the fitted ratio, {gap + beyond:.2g}, is not small against the sampling error {half:.2g}"
-        return lower_bound(d, found.held_out, s, confidence, (why,))
     value = (out.value + inside.value) / 2
-    low, high = _clipped(d, value - below - gap, value + above + gap + beyond)
+    more = max([sum(one_step(d, g, s).value for g in rival) / 2 - value for rival in rivals] + [0.0])
+    if max(gap, beyond, more) > OPTIMISM * half:
+        error = gap + beyond + more
+        why = f"the error of the fitted ratio, {error:.2g}, is not small against the sampling error {half:.2g}"
+        return lower_bound(d, found.held_out, s, confidence, (why,))
+    low, high = _clipped(d, value - below - gap, value + above + gap + beyond + more)
     note = f"interval: normal limit of the one-step value, widened by {gap:.2g} for the error of the fitted ratio"
     if beyond:
-        note += f" and above by {beyond:.2g} for what lies where the other sample has no points"
+        note += f", above by {beyond:.2g} for what lies where the other sample has no points"
+    if more:
+        note += f", above by {more:.2g} that other models find, which the evidence does not refute"
     return Inference(value, out.stderr, (low, high), (note,))
 
 

@@ -17,12 +17,12 @@ from estimators.ratio import models as ratio_models
 from estimators.ratio.auto import choose
 from estimators.ratio.cross_fitting import FOLDS, Problem, cross_fit, fitted, folds, lower_bound, two_sided
 from estimators.ratio.kernel_ratio import KLIEP, ULSIF
+from estimators.ratio.repeats import TIES, strays
 
 if TYPE_CHECKING:
     from estimators.ratio.models import LogRatio, RatioModel
 
 MODELS = ("auto", "logistic", "ulsif", "kliep")
-TIES = 0.01  # share of repeated points from which the data are no draw from a density
 PRODUCTS = 20  # coordinates up to which the logistic model has products of coordinates
 
 
@@ -52,11 +52,12 @@ class DensityRatio(Estimator):
     Cost: five fits of the model; "auto" about thirty, which is seconds at n = 10⁴, d = 10.
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: for "auto" the normal limit by the influence function, f'(e^g) on P and −f*(f'(e^g)) on Q (Student's t
-    where few points make up the variance), widened by half the difference of the two values, and above, where f is
-    unbounded, by half the part of D from ratios beyond all of the other sample's. Where these are not small, where
-    few points carry a mean, and where a side has no overlap and f is unbounded, the value is J(g₋ₖ) of clipped ratios,
-    a lower bound, and only the lower limit is given. So it is for every other model, since a model that no evidence
-    chose may be wrong.
+    where few points make up the variance), widened by half the difference of the two values, above by what any other
+    candidate finds more that is within one standard error of the best (the simplest was chosen, and may be too simple),
+    and above, where f is unbounded, by half the part of D from ratios beyond all of the other sample's. Where these are
+    not small, where few points carry a mean, and where a side has no overlap and f is unbounded, the value is J(g₋ₖ) of
+    clipped ratios, a lower bound, and only the lower limit is given. So it is for every other model, since a model that
+    no evidence chose may be wrong. What no candidate can see, such as an interaction of three coordinates, is missed.
 
     Args:
         divergence: a name or an object; f-divergences, hellinger, bhattacharyya and renyi.
@@ -118,30 +119,34 @@ class DensityRatio(Estimator):
         """The value with its interval, and what the ratio was taken from."""
         problem, f = _problem(s), self.target.f
         seed = int(torch.randint(2**31, (), generator=generator))
-        fold = folds(len(problem.x), len(problem.y), generator)
+        fold = folds(problem, generator)
         if self.model == "auto":
             chosen = choose(problem, fold, seed, f)
-            found, notes = two_sided(f, chosen.found, problem, confidence), chosen.notes
+            found, notes = two_sided(f, chosen.found, chosen.rivals, problem, confidence), chosen.notes
         else:
             g = cross_fit(self._ratio_model(problem, seed), problem, fold)
             why = 'the model was given, not chosen by evidence (model="auto" does that)'
             found, notes = lower_bound(f, g, problem, confidence, (why,)), ()
         outer, interval = self.target.outer, found.interval
         error = None if found.stderr is None else self.target.error(found.value, found.stderr)
-        return Inference(
-            outer(found.value),
-            error,
-            None if interval is None else (outer(interval[0]), outer(interval[1])),
-            notes + found.notes + _ties(problem),
-            found.bound,
-        )
+        interval = None if interval is None else (outer(interval[0]), outer(interval[1]))
+        copied, tied = strays(problem.x, problem.y), max(repeated(problem.x), repeated(problem.y))
+        if copied > TIES:
+            why = (
+                f"no interval: {copied:.0%} of the points of one side repeat others: as copies they are not "
+                "independent, and as atoms there are too few of each",
+            )
+            return Inference(outer(found.value), None, None, notes + why, "lower")
+        if tied > TIES:
+            notes += (f"{tied:.0%} of the points of one side are repeated: the ratio is one of masses",)
+        return Inference(outer(found.value), error, interval, notes + found.notes, found.bound)
 
     def fit(self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None, *, seed: int = 0) -> FittedRatio:
         """The log ratio as a function, fitted to all points."""
         problem = _problem(admit_thoroughly(x, y, x_weights, y_weights, minimum=self.minimum))
         generator = torch.Generator().manual_seed(seed)
         if self.model == "auto":
-            model = choose(problem, folds(len(problem.x), len(problem.y), generator), seed, self.target.f).model
+            model = choose(problem, folds(problem, generator), seed, self.target.f).model
         else:
             model = self._ratio_model(problem, seed)
         return FittedRatio(fitted(model, problem), problem.x.shape[1])
@@ -195,8 +200,3 @@ def _problem(s: Samples) -> Problem:
         sides.append((z[order], w))
     (x, wx), (y, wy) = sides
     return Problem(x, y, wx, wy)
-
-
-def _ties(s: Problem) -> tuple[str, ...]:
-    share = max(repeated(s.x), repeated(s.y))
-    return (f"{share:.0%} of the points of one side are repeated: the ratio is one of masses",) if share > TIES else ()

@@ -8,7 +8,7 @@ from scipy import stats
 
 import divergences as dv
 import estimators as est
-from estimators.ratio.cross_fitting import Problem, Sides, one_step
+from estimators.ratio.cross_fitting import CrossFit, Problem, Sides, one_step, two_sided
 
 
 def pair(p, q):
@@ -104,6 +104,24 @@ def test_the_choice_is_explained_and_fits():
     x = g.normal(size=(800, 2)) + 2.5 * g.choice([-1, 1], size=(800, 1))
     modes = est.estimate(x, g.normal(size=(800, 2)) @ np.linalg.cholesky(np.cov(x.T)).T, "kl", seed=0)
     assert any("chosen among" in note for note in modes.notes) and modes.interval[0] > 0.05  # its moments are the same
+
+
+def test_the_upper_limit_allows_for_a_better_model_that_the_evidence_does_not_refute():
+    g = np.random.default_rng(19)
+    x, y = g.normal(size=(200, 1)), 1 + g.normal(size=(200, 1))
+    s, d = Problem(x, y, None, None), dv.get("kl")
+    poor, close, right, wild = (CrossFit(v, v) for v in (Sides(c * (0.5 - x[:, 0]), c * (0.5 - y[:, 0]))
+                                                         for c in (0.5, 0.8, 1.0, 2.0)))  # fmt: skip
+
+    def bound(of):  # E_P g − E_Q e^g + 1
+        return of.held_out.x.mean() - np.exp(of.held_out.y).mean() + 1
+
+    alone, found = (two_sided(d, close, rivals, s, 0.95) for rivals in ((), (wild, right)))
+    more = bound(right) - bound(close)
+    assert more > 0.01 and found.value == pytest.approx(bound(close)) and found.interval[0] == alone.interval[0]
+    assert found.interval[1] == pytest.approx(alone.interval[1] + more)
+    far = two_sided(d, poor, (right,), s, 0.95)  # beyond the sampling error
+    assert bound(right) - bound(poor) > 2 * found.stderr and far.bound == "lower" and far.interval[1] == math.inf
 
 
 def test_weights_change_the_law():

@@ -1,0 +1,44 @@
+"""Repeated points: draws of a law with atoms or on a grid, or copies of rows, which are no independent draws."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from estimators.ratio.models import Array
+
+ATOM = 10  # times that a value stands in both samples together to be an atom of their laws
+TIES = 0.01  # share of repeated points from which the data are no draw from a density
+_GRID = 1e-6  # in steps, how far a value may lie from a grid
+
+
+def strays(x: Array, y: Array) -> float:
+    """The largest share of a sample that repeats another of its points, though neither atoms nor a grid explain it.
+
+    Copied rows and bootstrap samples look so. As draws they would come from a law with an atom at each point, and of
+    each atom there are too few to know its mass.
+    """
+    if all(map(_on_grid, np.concatenate([x, y]).T)):
+        return 0.0
+    _, index, counts = np.unique(np.concatenate([x, y]), axis=0, return_inverse=True, return_counts=True)
+    index = index.ravel()
+    shares = []
+    for own in (index[: len(x)], index[len(x) :]):
+        rare = own[counts[own] < ATOM]
+        shares.append((len(rare) - len(np.unique(rare))) / len(own))
+    return max(shares)
+
+
+def _on_grid(values: Array) -> bool:
+    """Whether all values are whole multiples of the smallest step between them, as rounding leaves them."""
+    distinct = np.unique(values)
+    if len(distinct) < 3:
+        return True
+    steps = np.diff(distinct)
+    multiples = (distinct - distinct[0]) / steps.min()
+    # Values without a grid have a smallest step by chance, and most are no multiples of it.
+    return bool(np.abs(multiples - np.round(multiples)).max() < _GRID * max(1.0, multiples[-1]) and multiples[-1] < 1e6)
+
+
+def copies(x: Array, y: Array) -> np.ndarray:
+    """One number for each row of x and then of y, the same for equal rows."""
+    return np.unique(np.concatenate([x, y]), axis=0, return_inverse=True)[1].ravel()
