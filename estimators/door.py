@@ -130,7 +130,7 @@ def admit_thoroughly(
             raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got {len(points)}")
         sides.append((points, weights))
     (a, wa), (b, wb) = sides
-    _check_unit(a, b)
+    check_unit(a, b)
     for name, points, weights in (("x", a, wa), ("y", b, wb)):
         left = len(points) if weights is None else int((weights > 0).sum())
         if left < minimum:
@@ -138,7 +138,7 @@ def admit_thoroughly(
     return Samples(a, b, wa, wb, (*notes, *_shared(a, b)))
 
 
-def _check_unit(x: Tensor, y: Tensor) -> None:
+def check_unit(x: Tensor, y: Tensor) -> None:
     """Raise ValueError where squared deviations vanish or overflow: distances would be 0 or infinite, silently."""
     pooled = torch.cat([x, y])
     largest = float((pooled - pooled[0]).abs().max())

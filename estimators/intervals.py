@@ -122,6 +122,30 @@ def half_sample_bias(
     return (math.fsum(found) / len(found) - theta) / (2.0**rate - 1)
 
 
+def largest_share(effects: Tensor) -> float:
+    """The part of Σe² that the single largest of centred ``effects`` makes up, 0 where they are all 0.
+
+    Example:
+        >>> largest_share(torch.tensor([1.0, 1.0, 2.0, -2.0]))
+        0.4
+    """
+    squares = effects.double().square()
+    return float(squares.amax()) / float(squares.sum()) if bool(squares.any()) else 0.0
+
+
+def degrees_of_freedom(*samples: Tensor) -> float:
+    """How well a variance Σ_k Σ_i e_ki² of centred effects is known: Satterthwaite, with the kurtosis of each sample.
+
+    Example:
+        >>> degrees_of_freedom(torch.tensor([1.0, -1.0, 1.0, -1.0]))  # the squares do not vary
+        inf
+    """
+    squares = [effects.double().square() for effects in samples]
+    total = math.fsum(float(v.sum()) for v in squares)
+    unknown = math.fsum(float((v - v.mean()).square().sum()) for v in squares)
+    return 2 * total**2 / unknown if unknown > 0 else math.inf
+
+
 def declare(
     theta: float, stderr: float, bias: float, confidence: float, degrees: float = math.inf, doubt: float = 0.0
 ) -> tuple[Interval | None, tuple[str, ...]]:

@@ -79,7 +79,7 @@ def precision_recall(
     interval of n or m points. Refused with fewer than 5(k + 1) points a side.
 
     Raises:
-        ValueError: k below 1 or not below n and m; an unknown metric; samples refused at the door.
+        ValueError: k that is no integer, below 1 or not below n and m; an unknown metric; samples refused at the door.
 
     References: Kynkäänniemi, Karras, Laine, Lehtinen and Aila 2019, section 2; Naeem, Oh, Uh, Choi and Yoo 2020,
     section 3, with the expected coverage.
@@ -92,13 +92,13 @@ def precision_recall(
         (True, True, True)
     """
     if not isinstance(k, int) or k < 1:
-        raise ValueError(f"k must be at least 1: got {k!r}")
+        raise ValueError(f"k must be an integer of at least 1: got {k!r}")
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}: got {metric!r}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1): got {confidence}")
     s = admit_thoroughly(x, y, minimum=k + 1, nan_policy=nan_policy)
-    a, b = (part.numpy() for part in _centred(s))
+    a, b = (part.cpu().numpy() for part in _centred(s))
     n, m = len(a), len(b)
     values, covered = _four(a, b, k, metric)
     spread = _spread(a, b, k, metric, values, 0 if seed is None else seed)

@@ -7,15 +7,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import digamma, gammaln
 from scipy.stats import binom
 from torch import Tensor
 
 from divergences import FDivergence
 from estimators import intervals
 from estimators.base import Estimator, Inference
-from estimators.classical.neighbors import METRICS, Array, nearest, nearest_others, refuse_discrete, repeated, within
-from estimators.classical.targets import POWERS, one_by_one, sides, target
+from estimators.classical import by_distance
+from estimators.classical.neighbors import (
+    METRICS,
+    Array,
+    dimension,
+    nearest_others,
+    refuse_discrete,
+    refuse_flat,
+    repeated,
+)
+from estimators.classical.targets import POWERS, on_cpu, one_by_one, sides, target
 from estimators.door import Samples
 
 DEPENDENCE = 1.4  # the change from k to a wider k is common to neighbours: measured against independent terms
@@ -43,7 +51,8 @@ class NearestNeighbor(Estimator):
     where Δ, the rise of the binomial mean of the plug-in over its value, removes the variance of r̂ to second order.
     The number of neighbours must grow with n: it is the root of n + m by default.
 
-    Bound: consistent. The bias is of order (k/n)^{1/d} to (k/n)^{2/d}: at n = 1000, d = 10 it may be half of the value.
+    Bound: consistent. A value less its bias may be negative near P = Q; one above the largest value of D is cut there.
+    The bias is of order (k/n)^{1/d} to (k/n)^{2/d}: at n = 1000, d = 10 it may be half of the value.
     Rate: n^(−1/2) for smooth densities in one dimension, and about n^(−1/d) to n^(−2/d) beyond two, by the bias; counts
     are slower, as their k is √n.
     Shapes: x (..., n, d), y (..., m, d), value (...,); a batch is solved one by one, on the CPU.
@@ -51,9 +60,10 @@ class NearestNeighbor(Estimator):
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: normal, with the error of both samples, widened by the bias that a wider k shows, and for logarithms by
     what Gaussian tails would add where one sample lies beyond the other. It is refused where that is not small against
-    the sampling error (most often from d = 3 on, or where tails are heavy), where points repeat, for powers above 1
-    (renyi of order 2, chi2), which may be infinite without a sign in the sample, and where the estimate is saturated:
-    few y carry it, and it is then most often far too small.
+    the sampling error (most often from d = 3 on, or where tails are heavy), where points repeat, where distances are
+    taken of points that lie near a surface of less than d dimensions (on a circle in the plane kl comes out twice too
+    large), for powers above 1 (renyi of order 2, chi2), which may be infinite without a sign in the sample, and where
+    the estimate is saturated: few y carry it, and it is then most often far too small.
 
     Args:
         divergence: a name or an object, such as ``dv.get("renyi", alpha=0.5)``.
@@ -65,7 +75,7 @@ class NearestNeighbor(Estimator):
     Raises:
         NotImplementedError: an unbounded f that is neither logarithmic nor a power.
         ValueError: k that is no positive number, or too small for a power; too few points; weights; discrete
-            data, or for distances a column with 20 values or fewer.
+            data, or for distances a column with 20 values or fewer, or that follows from other columns.
         TypeError: a gradient is asked for.
 
     References: Wang, Kulkarni and Verdú 2009, eqs. (14), (25); Póczos and Schneider 2011, and Leonenko, Pronzato and
@@ -102,7 +112,7 @@ class NearestNeighbor(Estimator):
             k = 5
         pair: Any = k if isinstance(k, tuple | list) else (k, k)
         if len(pair) != 2 or any(one is not None and (not isinstance(one, int) or one < 1) for one in pair):
-            raise ValueError(f"k must be at least 1, an integer or a pair (k_x, k_y): got {k!r}")
+            raise ValueError(f"k must be an integer of at least 1, or a pair (k_x, k_y): got {k!r}")
         if not self.sides and pair[0] != pair[1]:
             raise ValueError(
                 f"{self.target.name} counts neighbours in the pooled sample: k must be one number, got {k}"
@@ -116,6 +126,8 @@ class NearestNeighbor(Estimator):
         self.divergence, self.k, self.metric, self.weighted = divergence, k, metric, weighted
         self.divergence_name = self.target.name
         self.minimum = max(pair) + 1 if pair[0] is not None and pair[1] is not None else 2
+        if weighted:
+            self.minimum += 1  # two neighbours at least, for two conditions
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """The value, without a gradient."""
@@ -125,9 +137,12 @@ class NearestNeighbor(Estimator):
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value with an interval, or the reason why there is none."""
         _refuse_weights(s)
+        s = on_cpu(s)
         found, outer = self._found(s, 1), self.target.outer
         error = self.target.error(found.value, found.stderr)
         value, notes = outer(found.value), found.notes
+        if found.value > self.target.f.upper_bound:
+            notes += ("cut at the largest value of D",)
         few = min(len(s.x), len(s.y))
         if found.tied > TIES:
             why = (
@@ -144,7 +159,8 @@ class NearestNeighbor(Estimator):
             return Inference(value, error, None, (*notes, "no interval: the estimate is saturated"))
         # The bias is a function of k/n, about c·(k/n)^rate, so that a larger k on the same points shows it. For smooth
         # densities the rate is 1/d or more; tails slow it: measured n^(−0.4) in one dimension, n^(−0.15) in ten.
-        rate = 1 / (s.x.shape[-1] + 1.5)
+        d = s.x.shape[-1]
+        rate = 1 / (d + 1.5)
         wider = self._found(s, 8 if self.sides else 4)
         lever = (wider.k / found.k) ** rate - 1
         bias = (wider.value - found.value) / lever - found.beyond
@@ -155,16 +171,26 @@ class NearestNeighbor(Estimator):
                 f"{found.beyond:.2g} is added where x or y lies beyond the other sample, for Gaussian tails there",
             )
         interval, why_not = intervals.declare(found.value, found.stderr, bias, confidence, doubt=doubt)
+        if self.sides:  # the distances are raised to the power d
+            seen = min(dimension(points.numpy(), self.metric) for points in (s.x, s.y))
+            if seen < d - 0.5:
+                notes += (
+                    f"no interval: neighbours are spread as in {seen:.2g} dimensions and the value takes {d}, which is "
+                    "wrong where P or Q lies near a surface",
+                )
+                interval, why_not = None, why_not if interval is None else ()
         if interval is not None:
             interval = outer(interval[0]), outer(interval[1])
         return Inference(value, error, interval, notes + why_not)
 
     def _found(self, s: Samples, wide: int) -> _Found:
         """The value of D_f with ``wide`` times as many neighbours, as far as there are."""
-        a, b = (p.detach().cpu().double().numpy() for p in (s.x, s.y))
+        a, b = s.x.numpy(), s.y.numpy()
         centre = a.mean(0)
         a, b = a - centre, b - centre
         refuse_discrete(a, b, "NearestNeighbor", columns=bool(self.sides))
+        if self.sides:
+            refuse_flat(a, b, "NearestNeighbor")
         found = self._by_distance(a, b, wide) if self.sides else self._by_count(a, b, wide)
         return found._replace(tied=max(repeated(a), repeated(b)))
 
@@ -177,7 +203,7 @@ class NearestNeighbor(Estimator):
         value, share, beyond = 0.0, 1.0, 0.0
         for swapped, power, scale in self.sides:
             one, other, ks = (b, a, (k_y, k_x)) if swapped else (a, b, (k_x, k_y))
-            side = self._side(one, other, ks, power)
+            side = by_distance.side(one, other, ks, power, self.metric, self.weighted)
             value += scale * (float(side.terms.mean()) - (power != 1))
             terms.append(scale * side.terms)
             effects[swapped] = effects[swapped] + scale * side.own
@@ -192,40 +218,6 @@ class NearestNeighbor(Estimator):
                 "has hardly any points; with so few the value is most often too small",
             )
         return _Found(value, math.sqrt(variance), tuple(terms), max(k_x, k_y), notes, share < SATURATED, beyond)
-
-    def _side(self, a: Array, b: Array, ks: tuple[int, int], power: float) -> _Side:
-        """E_A (p_A/p_B)^{power − 1}, or E_A log(p_A/p_B) for power 1, from the neighbours of the points of ``a``."""
-        (n, d), m, (k_a, k_b) = a.shape, len(b), ks
-        reach = 4 if self.weighted else 1
-        rho, index_a = nearest_others(a, min(reach * k_a, n - 1), self.metric)
-        nu, index_b = nearest(b, a, min(reach * k_b, m), self.metric)
-        columns = [(k_a, k_b, 1.0)]
-        if self.weighted:
-            fits = [j for j in range(1, min(rho.shape[1], nu.shape[1]) + 1) if j > abs(power - 1)]
-            columns = [(j, j, w) for j, w in zip(fits, _cancelling(np.array(fits), d), strict=True)]
-        offset, beta = math.log(m / (n - 1)), power - 1
-        terms = np.zeros(n)
-        tied = (rho[:, k_a - 1] == 0) | (nu[:, k_b - 1] == 0) | (rho[:, 0] == 0) | (nu[:, 0] == 0)
-        plain = ~tied
-        for i, j, weight in columns:
-            log_r = d * (np.log(nu[plain, j - 1]) - np.log(rho[plain, i - 1])) + offset
-            if beta:
-                log_b = gammaln(i) - gammaln(i - beta) + gammaln(j) - gammaln(j + beta)
-                terms[plain] += weight * np.exp(beta * log_r + log_b)
-            else:
-                terms[plain] += weight * (log_r + digamma(i) - digamma(j))
-        if tied.any():
-            radius = np.maximum(rho[:, k_a - 1], nu[:, k_b - 1])[tied]
-            l = within(a, a[tied], radius, self.metric) - 1
-            k = within(b, a[tied], radius, self.metric)
-            log_r = digamma(l) - digamma(k) + offset
-            terms[tied] = np.exp(beta * log_r) if beta else log_r
-        # d term/d log p_A: what a neighbour adds to the term of a point. For the logarithm the sum over a is constant.
-        slope = beta * terms if beta else np.ones(n)
-        hub = np.bincount(index_b[:, :k_b].ravel(), np.repeat(slope, k_b), m) * (m / (n * k_b))
-        own = terms if not beta else terms + np.bincount(index_a[:, :k_a].ravel(), np.repeat(slope, k_a), n) / k_a
-        beyond = 0.0 if beta else _beyond(a, b, nu[:, k_b - 1], k_b, self.metric)
-        return _Side(terms, own, -hub, beyond, float(hub.sum()) ** 2 / (m * float((hub**2).sum())))
 
     def _by_count(self, a: Array, b: Array, wide: int) -> _Found:
         n, m = len(a), len(b)
@@ -252,40 +244,6 @@ class _Found(NamedTuple):
     saturated: bool = False
     beyond: float = 0.0  # what may be missing of a logarithm in the tails
     tied: float = 0.0  # share of repeated points
-
-
-class _Side(NamedTuple):
-    terms: Array
-    own: Array  # the first-order effect of each point on the mean of the terms
-    other: Array
-    beyond: float
-    share: float  # (Σe)²/(m Σe²) of the effects e on the other side: the part of the points that carry the estimate
-
-
-def _beyond(a: Array, b: Array, nu: Array, k: int, metric: str) -> float:
-    """What E_A log(1/p_B) lacks if the tails of B are Gaussian where points of ``a`` lie beyond all but k of ``b``.
-
-    There a ball that reaches k points of ``b`` has most of its mass far from its centre, and p_B looks too large.
-    """
-    (m, d), p = b.shape, METRICS[metric]
-    mean, covariance = b.mean(0), np.atleast_2d(np.cov(b.T))
-    try:
-        L = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        return math.inf
-    far, reach = (np.square(np.linalg.solve(L, (points - mean).T)).sum(0) for points in (a, b))
-    out = far > np.partition(reach, m - k)[m - k]
-    log_volume = d * (math.log(2) + gammaln(1 + 1 / p)) - gammaln(1 + d / p)
-    by_count = digamma(k) - math.log(m) - log_volume - d * np.log(nu[out])
-    gaussian = -far[out] / 2 - np.log(L.diagonal()).sum() - d / 2 * math.log(2 * math.pi)
-    return float(np.maximum(by_count - gaussian, 0).sum()) / len(a)
-
-
-def _cancelling(k: np.ndarray, d: int) -> np.ndarray:
-    """The least weights on the k-th neighbours with Σw = 1 and Σ w Γ(k + 2/d)/Γ(k) = 0."""
-    growth = gammaln(k + 2 / d) - gammaln(k)
-    conditions = np.stack([np.ones(len(k)), np.exp(growth - growth.max())])
-    return np.asarray(np.linalg.pinv(conditions) @ np.array([1.0, 0.0]))
 
 
 def _tables(f: FDivergence, k: int, prior: float) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import digamma
 
 Array = NDArray[np.float64]
 
@@ -52,6 +53,23 @@ def within(points: Array, queries: Array, radius: Array, metric: str) -> NDArray
     return np.asarray(cKDTree(points).query_ball_point(queries, reach, p=METRICS[metric], return_length=True))
 
 
+SEEN = 5  # neighbours that tell the dimension
+
+
+def dimension(points: Array, metric: str) -> float:
+    """The dimension in which the nearest neighbours of ``points`` are spread, less than d near a surface.
+
+    With ρ_j the distance to the j-th of k neighbours, E log(ρ_k/ρ_j) = (ψ(k) − ψ(j))/dimension for a density, whatever
+    it is. Points with copies are left out.
+
+    References: Levina and Bickel 2004, eq. (8), averaged over the inverses.
+    """
+    rho = nearest_others(points, SEEN, metric)[0]
+    rho = rho[rho[:, 0] > 0]
+    spread = np.log(rho[:, -1:] / rho[:, :-1]).sum(1).mean() if len(rho) else 0.0
+    return float((digamma(SEEN) - digamma(np.arange(1, SEEN))).sum() / spread) if spread else math.inf
+
+
 DISCRETE = 0.5  # share of repeated points from which the data are taken to be discrete
 FEW_VALUES = 20  # of a column that is no draw from a density on the line
 
@@ -73,6 +91,24 @@ def refuse_discrete(x: Array, y: Array, estimator: str, columns: bool = True) ->
                     f"{estimator} needs a density in all columns; est.Histogram takes discrete data, est.MMD, "
                     "est.DensityRatio and est.Variational take mixed data"
                 )
+
+
+SINGULAR = 1e-10  # smallest eigenvalue of correlations that is not rounding
+
+
+def refuse_flat(x: Array, y: Array, estimator: str) -> None:
+    """Raise ValueError for a sample of more points than dimensions that lies in a plane of fewer dimensions."""
+    for name, points in (("x", x), ("y", y)):
+        n, d = points.shape
+        spread = points.std(0)
+        if n <= d or d == 1:
+            continue
+        z = (points - points.mean(0)) / np.where(spread > 0, spread, 1.0)
+        if not spread.all() or np.linalg.eigvalsh(z.T @ z / n)[0] < SINGULAR:
+            raise ValueError(
+                f"{name} has a singular covariance, so that its points lie in fewer than {d} dimensions: {estimator} "
+                "needs a density in all; drop constant columns and those that follow from others"
+            )
 
 
 def repeated(points: Array) -> float:

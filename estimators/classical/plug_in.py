@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from divergences import FDivergence
 from estimators import intervals
 from estimators.base import Estimator, Inference
+from estimators.classical.cells import Cells, checked_bins, joined
 from estimators.classical.neighbors import DISCRETE, Array, repeated
 from estimators.classical.targets import one_by_one, target
 from estimators.door import Samples
@@ -38,8 +38,10 @@ class Histogram(Estimator):
     misses have no variance there. The value may be negative.
 
     Bound: "lower" for bins, since binning loses information: in the population D of the cells is at most D(P‖Q), and
-    tends to it as the bins become fine; "consistent" for discrete data. KL is infinite where P has points in a cell and
-    Q has none, and a note says so: fewer bins, or ``smoothing``, give a finite value of another problem.
+    tends to it as the bins become fine; "consistent" for discrete data. For discrete data and given bins KL is infinite
+    where P has points in a cell and Q has none, and a note says so. That is no sign of an infinite KL of continuous
+    laws: there, of automatic bins, those that make the value infinite are joined to the nearest until none does, which
+    a note counts; of laws far apart little is left.
     Rate: n^(−1/2) for discrete data; for smooth densities and bounded f what the cells hide falls as n^(−4/(5d)).
     Shapes: x (..., n, d), y (..., m, d), d ≤ 3 for bins, value (...,); a batch is solved one by one, on the CPU.
     Cost: O((n + m) d log(n + m)).
@@ -78,7 +80,7 @@ class Histogram(Estimator):
         self.target = target(divergence, "Histogram")
         if not 0 <= smoothing < math.inf:
             raise ValueError(f"smoothing must be a finite number of points, at least 0: got {smoothing}")
-        self.divergence, self.bins, self.smoothing = divergence, _checked(bins), smoothing
+        self.divergence, self.bins, self.smoothing = divergence, checked_bins(bins), smoothing
         self.divergence_name = self.target.name
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
@@ -104,6 +106,8 @@ class Histogram(Estimator):
                 "no interval: without smoothing the value is infinite",
             )
             return Inference(value, None, None, notes, bound)  # type: ignore[arg-type]
+        if not discrete and len(cells.p) == 1:
+            return Inference(value, None, None, (*notes, "no interval: one cell tells nothing"), bound)  # type: ignore[arg-type]
         error = self.target.error(found.value, found.stderr)
         if found.rare > 0.2:
             notes += (f"no interval: {found.rare:.0%} of the error comes from cells with fewer than {RARE:g} points",)
@@ -124,7 +128,7 @@ class Histogram(Estimator):
             interval = outer(interval[0]), outer(self.target.f.upper_bound)
         return Inference(value, error, interval, notes + why, bound)  # type: ignore[arg-type]
 
-    def _found(self, cells: _Cells, smoothing: float | None = None) -> _Found:
+    def _found(self, cells: Cells, smoothing: float | None = None) -> _Found:
         """The corrected D_f with its standard error."""
         f, a = self.target.f, self.smoothing if smoothing is None else smoothing
         (p, v_p, e_p), (q, v_q, e_q) = (
@@ -163,7 +167,7 @@ class Histogram(Estimator):
         growth = 2 * at_one * (total_p + total_q)
         return _Found(value - bias, math.sqrt(total), doubt, float(rows[few].sum()) / total if total else 0.0, growth)
 
-    def _cells(self, s: Samples) -> _Cells:
+    def _cells(self, s: Samples) -> Cells:
         x, y = (part.detach().cpu().double().numpy() for part in (s.x, s.y))
         weights = [
             np.full(len(part), 1 / len(part)) if w is None else w.detach().cpu().double().numpy()
@@ -171,7 +175,7 @@ class Histogram(Estimator):
         ]
         if isinstance(self.bins, str) and max(repeated(x), repeated(y)) > DISCRETE:
             values, cell = np.unique(np.concatenate([x, y]) + 0.0, axis=0, return_inverse=True)
-            return _Cells.of(cell.ravel(), weights, True, f"cells: the {len(values)} distinct values, by frequency")
+            return Cells.of(cell.ravel(), weights, True, f"cells: the {len(values)} distinct values, by frequency")
         d = x.shape[1]
         if d > MOST:
             raise ValueError(
@@ -179,11 +183,14 @@ class Histogram(Estimator):
                 "est.Variational"
             )
         edges = self._edges(x, y, weights)
+        automatic = isinstance(self.bins, str)
         at = np.stack([np.searchsorted(edges[j], np.concatenate([x[:, j], y[:, j]]), "left") for j in range(d)], 1)
         shape = " × ".join(str(len(one) + 1) for one in edges)
         way = "of equal probability in the mixed samples" if isinstance(self.bins, str | int) else "between given edges"
-        cell = np.unique(at, axis=0, return_inverse=True)[1].ravel()  # a cell without points adds nothing to any D
-        return _Cells.of(cell, weights, False, f"cells: {shape} bins {way}")
+        # A cell without points adds nothing to any D.
+        places, cell = np.unique(at, axis=0, return_inverse=True)
+        cells = Cells.of(cell.ravel(), weights, False, f"cells: {shape} bins {way}")
+        return joined(cells, places.astype(float), self.target.f) if automatic and not self.smoothing else cells
 
     def _edges(self, x: Array, y: Array, weights: list[Array]) -> list[Array]:
         d = x.shape[1]
@@ -207,27 +214,6 @@ class Histogram(Estimator):
             inner = np.unique(column[order][np.minimum(at, len(column) - 1)])
             edges.append(inner[inner < column.max()])
         return edges
-
-
-class _Cells(NamedTuple):
-    """Masses p, q in each cell, and the sums p2, q2 of the squared weights there, which are p/n without weights."""
-
-    p: Array
-    q: Array
-    p2: Array
-    q2: Array
-    discrete: bool
-    description: str
-
-    @staticmethod
-    def of(cell: np.ndarray, weights: list[Array], discrete: bool, description: str) -> _Cells:
-        n, size = len(weights[0]), int(cell.max()) + 1
-        p, q, p2, q2 = (
-            np.bincount(part, w**power, size).astype(float)
-            for power in (1, 2)
-            for part, w in ((cell[:n], weights[0]), (cell[n:], weights[1]))
-        )
-        return _Cells(p, q, p2, q2, discrete, description)
 
 
 class _Found(NamedTuple):
@@ -271,16 +257,3 @@ def _derivatives(f: FDivergence, ratio: Tensor) -> tuple[Array, Array]:
         slope = f.derivative(u)
         curvature = torch.autograd.grad(slope.sum(), u)[0] if slope.requires_grad else torch.zeros_like(u)
     return slope.detach().numpy(), curvature.numpy()
-
-
-def _checked(bins: Any) -> Any:
-    """``bins``, with edges as tuples of floats."""
-    if isinstance(bins, str) and bins == "auto" or isinstance(bins, int) and not isinstance(bins, bool) and bins >= 1:
-        return bins
-    if isinstance(bins, str) or not isinstance(bins, Sequence | np.ndarray) or not len(bins):
-        raise ValueError(f'bins must be "auto", a number of bins or edges: got {bins!r}')
-    axes = [np.asarray(edges, dtype=float) for edges in (bins if np.ndim(bins[0]) else [bins])]
-    if not all(edges.ndim == 1 and np.isfinite(edges).all() and (np.diff(edges) > 0).all() for edges in axes):
-        raise ValueError(f"bins must be finite and increasing edges on each axis: got {bins!r}")
-    edges = tuple(tuple(map(float, axis)) for axis in axes)
-    return edges if np.ndim(bins[0]) else edges[0]

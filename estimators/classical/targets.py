@@ -12,7 +12,7 @@ from torch import Tensor
 import divergences as dv
 from divergences import FDivergence
 from divergences.evaluate import as_power
-from estimators.door import Samples, check_finite
+from estimators.door import Samples, check_finite, check_unit
 
 POWERS = "a power of p/q above 1 hangs on its largest values, and may be infinite without a sign of it in the samples"
 
@@ -20,18 +20,21 @@ POWERS = "a power of p/q above 1 hangs on its largest values, and may be infinit
 class Target(NamedTuple):
     """D = outer(D_f): ``f`` is estimated, and its value, error and interval are carried through ``outer``.
 
-    ``outer`` increases; it is given any real number and answers at the nearest value that D_f can have.
+    ``outer`` increases; it is given any real number and answers at the nearest value that D can have, but for an
+    f-divergence below 0: an estimate less its bias is centred at 0 where P = Q, and would not be if it were cut there.
+    At the largest value, which disjoint laws alone have, nothing is centred.
     """
 
     name: str
     f: FDivergence
-    outer: Callable[[float], float] = lambda value: value
+    outer: Callable[[float], float]
 
     def error(self, inner: float, stderr: float) -> float | None:
         """The standard error of D, to first order, or None where outer has no finite slope there."""
+        inner = min(inner, self.f.upper_bound)
         step = max(1e-6, 1e-6 * abs(inner))
-        slope = (self.outer(inner + step) - self.outer(inner - step)) / (2 * step)
-        return stderr * slope if math.isfinite(slope) and self.outer(inner - step) < self.outer(inner) else None
+        slope = (self.outer(inner) - self.outer(inner - step)) / step
+        return stderr * slope if math.isfinite(slope) and slope > 0 else None
 
 
 def target(divergence: Any, estimator: str) -> Target:
@@ -44,7 +47,7 @@ def target(divergence: Any, estimator: str) -> Target:
     """
     found = dv.get(divergence) if isinstance(divergence, str) else divergence
     if isinstance(found, FDivergence):
-        return Target(found.name, found)
+        return _bounded(found.name, found)
     if not isinstance(found, dv.Named):
         raise TypeError(
             f"divergence must be a name, an FDivergence or a Named: got {type(found).__name__}; "
@@ -57,13 +60,17 @@ def target(divergence: Any, estimator: str) -> Target:
     if found.name == "renyi":
         alpha = float(found.arguments["alpha"])
         if alpha == 1:
-            return Target(found.name, dv.KL())
+            return _bounded(found.name, dv.KL())
         if 0 < alpha < math.inf:
             return Target(found.name, dv.Alpha(alpha), lambda v: _log_power(v, alpha))
     raise NotImplementedError(
         f"{estimator} estimates f-divergences and what follows from them (hellinger, bhattacharyya, renyi of order in "
         f"(0, ∞)), not {found!r}: est.estimate(x, y, {found.name!r}) chooses an estimator that does"
     )
+
+
+def _bounded(name: str, f: FDivergence) -> Target:
+    return Target(name, f, lambda value: min(value, f.upper_bound))
 
 
 class Side(NamedTuple):
@@ -96,12 +103,19 @@ def _log_power(value: float, alpha: float) -> float:
     return math.log1p(excess) / (alpha - 1) if excess > -1 else math.inf * (1 - alpha)
 
 
+def on_cpu(s: Samples) -> Samples:
+    """The samples and weights of one problem in float64 on the CPU, where these estimators work."""
+    x, y = (part.detach().cpu().double() for part in (s.x, s.y))
+    w, v = (None if part is None else part.detach().cpu().double() for part in (s.x_weights, s.y_weights))
+    return Samples(x, y, w, v, s.notes)
+
+
 def one_by_one(s: Samples, estimator: str, value: Callable[[Samples], float]) -> Tensor:
     """``value`` of each problem of a batch, as a tensor without a gradient.
 
     Raises:
         TypeError: a gradient is asked for.
-        ValueError: the points are not finite.
+        ValueError: the points are not finite, or the squares of their differences are no numbers.
     """
     if torch.is_grad_enabled() and (s.x.requires_grad or s.y.requires_grad):
         raise TypeError(
@@ -117,5 +131,6 @@ def one_by_one(s: Samples, estimator: str, value: Callable[[Samples], float]) ->
 
     check_finite(s.x, "x")
     check_finite(s.y, "y")
+    check_unit(s.x.detach().reshape(-1, s.x.shape[-1]), s.y.detach().reshape(-1, s.y.shape[-1]))
     parts = zip(flat(s.x, 2), flat(s.y, 2), flat(s.x_weights, 1), flat(s.y_weights, 1), strict=True)
     return torch.tensor([value(Samples(*part)) for part in parts], dtype=s.x.dtype, device=s.x.device).reshape(lead)

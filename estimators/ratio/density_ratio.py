@@ -120,13 +120,14 @@ class DensityRatio(Estimator):
         problem, f = _problem(s), self.target.f
         seed = int(torch.randint(2**31, (), generator=generator))
         fold = folds(problem, generator)
+        notes: tuple[str, ...] = ()
         if self.model == "auto":
             chosen = choose(problem, fold, seed, f)
             found, notes = two_sided(f, chosen.found, chosen.rivals, problem, confidence), chosen.notes
         else:
             g = cross_fit(self._ratio_model(problem, seed), problem, fold)
             why = 'the model was given, not chosen by evidence (model="auto" does that)'
-            found, notes = lower_bound(f, g, problem, confidence, (why,)), ()
+            found = lower_bound(f, g, problem, confidence, (why,))
         outer, interval = self.target.outer, found.interval
         error = None if found.stderr is None else self.target.error(found.value, found.stderr)
         interval = None if interval is None else (outer(interval[0]), outer(interval[1]))

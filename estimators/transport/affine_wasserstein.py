@@ -11,12 +11,13 @@ from estimators import intervals
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
 from estimators.transport.gelbrich import Gelbrich, gelbrich
-from estimators.transport.ground_costs import centred, weights_of
+from estimators.transport.ground_costs import centred, in_units, weights_of
 from estimators.transport.line import one_dimensional, root, rooted_inference
-from estimators.transport.potentials import refusal, standard_error
+from estimators.transport.potentials import degrees, refusal, standard_error
 
 RELABELLINGS = 39
 LEVEL = 0.05
+POWER = 100  # points for each dimension, with which the check sees a triple of signs of fixed product 7 times in 8
 LARGEST = 2000  # points a side of the check
 DIRECTIONS = 32
 FREQUENCIES = 64  # for each length scale
@@ -31,17 +32,18 @@ class AffineWasserstein(Estimator):
     bias of the plug-in is removed to first order. ``rooted=False`` gives G².
 
     In `estimate` the equality is tested: T(x) against y, with the map fitted anew for each relabelling of the points.
-    Where the test rejects, the value is a lower bound and has no two-sided interval. A test that does not reject leaves
-    differences that it cannot see; the note says so.
+    Where it rejects, and where there are fewer than 100 points for each of several dimensions, with which it has little
+    power against dependence, the value is a lower bound and has no two-sided interval. A test that does not reject
+    leaves differences that it cannot see; the note says so.
 
-    Bound: consistent where the check passes, lower where it does not.
+    Bound: consistent where the check passes with enough points, lower where it does not.
     Rate: n^(−1/2) for G, in every dimension.
     Shapes: x (..., n, d), y (..., m, d), value (...,).
     Cost: O(n d² + d³); in `estimate` 40 times that and O(n (log n + d)) for some 250 directions.
     Gradients: in x, y and the weights, with the bias correction, of order 1/n, held.
     Interval: the normal limit of the affine map's potentials, widened by what half samples show of the bias that is
-    left, and upwards by what the margins may add; refused where the check rejects, where a covariance is singular and
-    where one point dominates.
+    left, and upwards by what the margins may add; refused where the check rejects or is too weak, where a covariance is
+    singular and where few points dominate.
 
     Raises:
         ValueError: fewer than d + 2 points on a side.
@@ -68,12 +70,15 @@ class AffineWasserstein(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value; a two-sided interval where nothing speaks against the affine map."""
+        return in_units(lambda p, _: self._inferred(p, confidence, generator), s, 1 if self.rooted else 2)
+
+    def _inferred(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         fitted = self._fitted(s)
         value, removed = float(fitted.value), float(fitted.bias)
         notes: tuple[str, ...] = (f"bias of the plug-in, removed: {removed:.3g} (before the root)",)
         if bool(fitted.singular):
             found = Inference(value, None, None, (*notes, "no interval: a covariance has no full rank"), "lower")
-        elif (why := refusal(fitted.f, fitted.g, s)) is not None:
+        elif (why := refusal(fitted.f, fitted.g, s, 2)) is not None:
             found = Inference(value, None, None, (*notes, why), "lower")
         else:
             stderr = standard_error(fitted.f, fitted.g, s)
@@ -95,21 +100,30 @@ class AffineWasserstein(Estimator):
     def _checked(self, s: Samples, fitted: Gelbrich, found: Inference, confidence: float, seed: int) -> Inference:
         value, stderr, _, notes, _ = found
         assert stderr is not None
-        low = value - intervals.half_width(stderr, 2 * confidence - 1)
+        known = degrees(fitted.f, fitted.g, s)
+        low = value - intervals.half_width(stderr, 2 * confidence - 1, known)
         low = max(low, 0.0) ** 0.5 if self.rooted else max(low, 0.0)
         above = f"{'W₂' if self.rooted else 'W₂²'} is at least {low:.4g} with {100 * confidence:g}% confidence"
         if s.x_weights is not None or s.y_weights is not None:
-            why = f"no two-sided interval: the check of the affine map takes no weights; {above}, whatever the laws"
+            why = f"no interval: the check of the affine map takes no weights; {above}, whatever the laws"
             return Inference(value, stderr, None, (*notes, why), "lower")
         p_value, missed = affine_check(fitted.u, fitted.v, seed)
         if p_value <= LEVEL:
-            why = f"no two-sided interval: no affine map takes P to Q (p = {p_value:.2g}), so G² < W₂²; {above}"
+            why = f"no interval: no affine map takes P to Q (p = {p_value:.2g}), so G² < W₂²; {above}"
             return Inference(value, stderr, None, (*notes, why), "lower")
-        if min(len(s.x), len(s.y)) < 2 * (s.x.shape[-1] + 2):
+        d, fewest = s.x.shape[-1], min(len(s.x), len(s.y))
+        if d > 1 and fewest < POWER * d:  # on the line there is no dependence to miss
+            why = (
+                f"no interval: with {fewest} points in {d} dimensions, fewer than {POWER} for each, the "
+                f"check of the affine map (p = {p_value:.2g}) may miss dependence that no margin shows; {above}, "
+                "whatever the laws"
+            )
+            return Inference(value, stderr, None, (*notes, why), "lower")
+        if fewest < 2 * (d + 2):
             return Inference(value, stderr, None, (*notes, "no interval: too few points to probe the bias"), "lower")
         # What the correction leaves is of the order 1/n².
         left = intervals.half_sample_bias(lambda p: float(self._fitted(p).value), s, value, 2.0, seed)
-        interval, declared = intervals.declare(value, stderr, left, confidence)
+        interval, declared = intervals.declare(value, stderr, left, confidence, known)
         if interval is not None:
             interval = (interval[0], interval[1] + missed)
         notes += (

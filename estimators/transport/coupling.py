@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from estimators.base import same_kind
 from estimators.door import check_finite, tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Coupling:
     """A plan Γ of one transport problem with its dual potentials.
 
@@ -39,7 +39,12 @@ class Coupling:
     value: float
     bounds: tuple[float, float]
     converged: bool
-    _project: Callable[[Tensor | None], Tensor] = field(repr=False)
+    _project: Callable[[Tensor | None], Tensor]
+
+    def __repr__(self) -> str:
+        n, m = self.plan.shape
+        end = "converged" if self.converged else f"not converged, the optimum lies in {self.bounds}"
+        return f"Coupling(n={n}, m={m}, value={self.value:.6g}, {end})"
 
     def map(self, points: Any = None) -> Any:
         """The barycentric map: for each point of x the mean of y under its row of the plan, (n, d).

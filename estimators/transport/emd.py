@@ -15,9 +15,17 @@ from estimators.door import Samples, admit_thoroughly, check_finite, check_weigh
 from estimators.ops import sinkhorn
 from estimators.transport.coupling import Coupling, projection
 from estimators.transport.envelope import Envelope
-from estimators.transport.ground_costs import Metric, centred, check_metric, ground_cost, weights_of
+from estimators.transport.ground_costs import (
+    Metric,
+    centred,
+    check_metric,
+    check_order,
+    ground_cost,
+    in_units,
+    weights_of,
+)
 from estimators.transport.line import monotone_plan, one_dimensional, root, rooted_inference
-from estimators.transport.potentials import limits, potentials, refusal, standard_error
+from estimators.transport.potentials import counted, degrees, limits, potentials, refusal, standard_error
 
 
 class EMD(Estimator):
@@ -38,7 +46,7 @@ class EMD(Estimator):
     where that is beyond the sampling error.
 
     Raises:
-        ValueError: order below 1; non-finite points or bad weights (checked before native code).
+        ValueError: order below 1 or infinite; non-finite points or bad weights (checked before native code).
         ConvergenceError: the simplex stopped at ``iterations``; the message has bounds of the optimum.
 
     References: Bonneel et al. 2011 (solver); del Barrio and Loubes 2019, theorem 4.1 (normal limit).
@@ -56,9 +64,7 @@ class EMD(Estimator):
         self, order: float = 1, metric: Metric = "euclidean", rooted: bool = True, iterations: int = 10_000_000
     ) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"order must be at least 1: got {order}")
-        self.order = order
+        self.order = check_order(order)
         self.metric = check_metric(metric)
         self.rooted = rooted
         self.iterations = iterations
@@ -103,8 +109,12 @@ class EMD(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value with an interval, or the reason why there is none."""
-        found = self._inferred(s, confidence, generator.initial_seed())
-        return rooted_inference(found, self.order) if self.rooted else found
+
+        def found(p: Samples, unit: float = 1.0) -> Inference:
+            power = self._inferred(p, confidence, generator.initial_seed())
+            return rooted_inference(power, self.order) if self.rooted else power
+
+        return found(s) if callable(self.metric) else in_units(found, s, 1 if self.rooted else self.order)
 
     def _inferred(self, s: Samples, confidence: float, seed: int) -> Inference:
         d = s.x.shape[-1]
@@ -117,17 +127,18 @@ class EMD(Estimator):
             if not found.converged:
                 raise self._failure(found)
             value, f, g = found.primal, found.f, found.g
-        why = refusal(f, g, s)
+        why = refusal(f, g, s, 0.0 if callable(self.metric) else 2 * self.order)
         if why is not None:
             return Inference(value, None, None, (why,))
         # The empirical W_p^p errs by n^(−1/d) for p = 1 and n^(−2/d) for p ≥ 2 (Fournier and Guillin 2015; Manole and
         # Niles-Weed 2024), not faster than n^(−1/2) where P = Q; for d = p = 1 a little less, to be careful.
         rate = min(0.4, 1 / d) if self.order < 2 else min(0.5, 2 / d)
-        bias = intervals.half_sample_bias(lambda p: float(self._power(p)), s, value, rate, seed)
-        stderr = standard_error(f, g, s)
+        with counted(lambda p: float(self._power(p)), 8, "EMD, bias") as power:
+            bias = intervals.half_sample_bias(power, s, value, rate, seed)
+        stderr, known = standard_error(f, g, s), degrees(f, g, s)
         if self._on_the_line(s):
-            return limits(value, stderr, bias, confidence)
-        interval, notes = intervals.declare(value, stderr, max(bias, 0.0), confidence)
+            return limits(value, stderr, bias, confidence, known)
+        interval, notes = intervals.declare(value, stderr, max(bias, 0.0), confidence, known)
         return Inference(value, stderr, interval, notes)
 
     def _on_the_line(self, s: Samples) -> bool:
@@ -164,8 +175,9 @@ class EMD(Estimator):
 
         M, a, b = (v.detach().cpu().double().contiguous() for v in (C, a, b))
         a, b = a / a.sum(), b / b.sum()
-        if not bool(torch.isfinite(M).all()):
-            raise ValueError("the ground cost of x and y is not finite")
+        check_finite(M, "the ground cost of x and y")
+        unit = float(M.abs().max()) or 1.0  # the solver has absolute tolerances
+        M = M / unit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the status says it
             plan, log = ot.lp.emd(
@@ -178,8 +190,8 @@ class EMD(Estimator):
         g = torch.as_tensor(log["v"])
         f = (M - g).masked_fill(b == 0, torch.inf).amin(-1)  # feasible potentials, whatever the solver left
         g = (M - f[:, None]).masked_fill((a == 0)[:, None], torch.inf).amin(-2)
-        primal, dual = float((plan * M).sum()), float((a * f).sum() + (b * g).sum())
-        return _Solved(plan.to(C.device), f.to(C.device), g.to(C.device), primal, dual, converged)
+        primal, dual = unit * float((plan * M).sum()), unit * float((a * f).sum() + (b * g).sum())
+        return _Solved(plan.to(C.device), unit * f.to(C.device), unit * g.to(C.device), primal, dual, converged)
 
     def _failure(self, found: _Solved) -> ConvergenceError:
         return ConvergenceError(

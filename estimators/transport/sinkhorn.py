@@ -7,22 +7,29 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from divergences import ConvergenceError
-from estimators import intervals
 from estimators.base import Estimator, Inference, same_kind
 from estimators.door import Samples, admit_thoroughly, check_finite
 from estimators.ops import sinkhorn
 from estimators.transport.coupling import Coupling, projection
 from estimators.transport.envelope import Envelope
-from estimators.transport.ground_costs import Metric, centred, check_metric, ground_cost, weights_of
-from estimators.transport.potentials import limits, refusal, standard_error
+from estimators.transport.ground_costs import (
+    Metric,
+    centred,
+    check_metric,
+    check_order,
+    ground_cost,
+    in_units,
+    weights_of,
+)
+from estimators.transport.potentials import SPLITS, between_halves, counted, degrees, limits, refusal, standard_error
 
 BLUR = (
     0.25  # with less, a minibatch in many dimensions sees its own noise: generators trained on digits end further off
 )
 TRAINING = 5e-4  # marginal error of a training step, with which the dual value errs by some 1e-5 of itself
-RATE = 2 / 3  # the bias falls as 1/n for any fixed blur (Rigollet and Stromme 2022), for a small one only later
 EXACT = 1e-5  # marginal error of an estimate
 ACCEPTED = 1e-4  # marginal error, and a tenth of the relative gap, that an estimate may have when iterations run out
 ROUNDING = 100.0  # units of rounding of the largest cost below which ε cannot be told from 0
@@ -33,9 +40,9 @@ class Sinkhorn(Estimator):
     """Entropic optimal transport, by default debiased: the Sinkhorn divergence.
 
     OT(a, b) = min_Γ Σ Γ_ij d(x_i, y_j)^p + p·blur^p·KL(Γ‖a⊗b) and, ``debiased``, S = OT(a, b) − ½OT(a, a) − ½OT(b, b),
-    S ≥ 0, which tends to W_p^p as blur → 0. It is not rooted. The value is that of the dual. ``blur`` is a length (for
-    p = 2 a standard deviation); "auto" is a quarter of the root mean squared distance within the pooled sample, where x
-    and y count half each, without a gradient.
+    which tends to W_p^p as blur → 0; S ≥ 0 for Euclidean distances and p ≤ 2, and for cityblock and p = 1. It is not
+    rooted. The value is that of the dual. ``blur`` is a length (for p = 2 a standard deviation); "auto" is a quarter of
+    the root mean squared distance within the pooled sample, where x and y count half each, without a gradient.
     ``reach`` relaxes both marginals to penalties p·reach^p·KL, so that mass further away than that need not be moved.
     ``metric`` is "euclidean", "cityblock" or a callable d(x, y) -> (..., n, m).
 
@@ -45,12 +52,13 @@ class Sinkhorn(Estimator):
     Shapes: x (..., n, d), y (..., m, d), value (...,). Samples of unequal size are padded with points of weight 0.
     Cost: O(nm) a sweep, some 10 to 100 sweeps; memory O(nm).
     Gradients: in x, y and the weights with the potentials held (envelope theorem); first order only.
-    Interval: the normal limit of the dual potentials (with ``reach``, of the derivatives in the weights), widened by
-    the bias that half samples show, which in many dimensions is most of it; one-sided near 0.
+    Interval: the normal limit of the dual potentials (with ``reach``, of the derivatives in the weights), widened
+    downwards by the divergence between two halves of one sample, an upper estimate of the bias, which in many
+    dimensions is most of the value; one-sided near 0, and refused where the tail is too heavy.
     An estimate solves to a marginal error of 1e-5; `value` and training to 5e-4.
 
     Raises:
-        ValueError: order below 1, blur or reach not positive, an unknown metric, a cost that is not finite.
+        ValueError: order below 1 or infinite, blur or reach not positive, an unknown metric, a cost that is not finite.
         ConvergenceError: in `estimate`, not converged within ``iterations``; in training, marginals wrong by over 10%.
 
     References: Cuturi 2013; Feydy et al. 2019, eq. (3), theorem 1; Séjourné et al. 2019 (reach); del Barrio et al. 2023
@@ -74,13 +82,11 @@ class Sinkhorn(Estimator):
         metric: Metric = "euclidean",
     ) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"order must be at least 1: got {order}")
         if blur != "auto" and not (not isinstance(blur, str) and blur > 0):
             raise ValueError(f'blur must be positive or "auto": got {blur!r}')
         if reach is not None and not reach > 0:
             raise ValueError(f"reach must be positive or None: got {reach}")
-        self.order = order
+        self.order = check_order(order)
         self.blur = blur
         self.debiased = debiased
         self.reach = reach
@@ -126,6 +132,19 @@ class Sinkhorn(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The divergence with a certificate of its convergence, and its interval or why there is none."""
+        seed = generator.initial_seed()
+        if callable(self.metric):
+            return self._inferred(s, confidence, seed)
+
+        def found(p: Samples, unit: float) -> Inference:
+            blur = self.blur if isinstance(self.blur, str) else self.blur / unit
+            reach = None if self.reach is None else self.reach / unit
+            scaled = Sinkhorn(self.order, blur, self.debiased, reach, self.iterations, self.metric)
+            return scaled._inferred(p, confidence, seed)
+
+        return in_units(found, s, self.order)
+
+    def _inferred(self, s: Samples, confidence: float, seed: int) -> Inference:
         blur = self._blur(s)
         divergence, parts = self._divergence(s, blur, EXACT, certify=True)
         value, gaps = float(divergence), [float(part.gap) for part in parts]
@@ -138,18 +157,31 @@ class Sinkhorn(Estimator):
             f"{at}; the interval is for the divergence at this blur",
             f"converged: marginal error {worst:.1g}, sum of primal–dual gaps {sum(gaps):.1g}",
         )
+        if self._definite():
+            value = max(value, 0.0)  # what is below is the error of the solver
         f, g = parts[0].slope_f, parts[0].slope_g
         if self.debiased:
             f, g = f - parts[1].slope_f, g - parts[2].slope_g
-        why = refusal(f, g, s)
+        # With ``reach`` the potentials are bounded, and what a callable takes of the points is not known.
+        moments = 0.0 if self.reach is not None or callable(self.metric) else 2 * self.order
+        why = refusal(f, g, s, moments)
         if why is not None:
             return Inference(value, None, None, (*notes, why))
-        stderr = standard_error(f, g, s)
-        bias = intervals.half_sample_bias(
-            lambda p: float(self._divergence(p, blur, ACCEPTED)[0]), s, value, RATE, generator.initial_seed()
+        debiased = (
+            self
+            if self.debiased
+            else Sinkhorn(self.order, reach=self.reach, iterations=self.iterations, metric=self.metric)
         )
-        found = limits(value, stderr, bias, confidence, least=0.0 if self.debiased else -math.inf)
+        with counted(lambda p: float(debiased._divergence(p, blur, TRAINING)[0]), 2 * SPLITS, "Sinkhorn, bias") as cost:
+            bias = between_halves(cost, s, seed)
+        least = 0.0 if self._definite() else -math.inf
+        found = limits(value, standard_error(f, g, s), bias, confidence, degrees(f, g, s), least)
         return found._replace(notes=notes + found.notes)
+
+    def _definite(self) -> bool:
+        """Whether the divergence is known to be at least 0: e^(−cost/ε) is a positive definite kernel."""
+        highest = {"euclidean": 2, "cityblock": 1}.get(self.metric, 0) if isinstance(self.metric, str) else 0
+        return self.debiased and self.order <= highest
 
     def _converged(self, error: float, gap: float, value: float, blur: Tensor) -> bool:
         return error <= ACCEPTED and gap <= 10 * ACCEPTED * (abs(value) + float(blur) ** self.order)
@@ -203,16 +235,25 @@ class Sinkhorn(Estimator):
     ) -> _Solved:
         C = ground_cost(x, y, self.order, self.metric)
         if callable(self.metric):
-            check_finite(C.detach(), "the ground cost of x and y")
+            check_finite(C.detach().flatten(0, -2), "the ground cost of x and y")
         lead = C.shape[:-2]
         a, b, blur = a.expand(*lead, -1), b.expand(*lead, -1), blur.expand(lead)
         # Below the rounding of the costs ε changes nothing but would overflow: OT changes by less than ε·log n.
         finest = ROUNDING * torch.finfo(C.dtype).eps * C.detach().abs().amax((-2, -1))
         epsilon = torch.maximum(self.order * blur**self.order, finest)
         rho = None if self.reach is None else torch.full_like(epsilon, self.order * self.reach**self.order)
-        with torch.no_grad():
+        bar = tqdm(total=self.iterations, desc="Sinkhorn", unit="sweep", delay=2, leave=False, disable=not certify)
+        with torch.no_grad(), bar:
             f, g, value, error, _ = sinkhorn.solve(
-                C, a, b, epsilon, rho, symmetric=symmetric, tolerance=tolerance, iterations=self.iterations
+                C,
+                a,
+                b,
+                epsilon,
+                rho,
+                symmetric=symmetric,
+                tolerance=tolerance,
+                iterations=self.iterations,
+                progress=(lambda sweeps: bar.update(sweeps - bar.n)) if certify else None,
             )
             gap = sinkhorn.primal(C, a, b, epsilon, rho, f, g) - value if certify else torch.zeros_like(value)
             plan = sinkhorn.plan(C, a, b, epsilon, f, g)

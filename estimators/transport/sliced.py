@@ -10,9 +10,9 @@ from torch import Tensor
 from estimators import intervals
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
-from estimators.transport.ground_costs import centred, weights_of
+from estimators.transport.ground_costs import centred, check_order, in_units, weights_of
 from estimators.transport.line import one_dimensional, root, rooted_inference
-from estimators.transport.potentials import limits, potentials, refusal, standard_error
+from estimators.transport.potentials import degrees, limits, potentials, refusal, standard_error
 
 
 class SlicedWasserstein(Estimator):
@@ -30,7 +30,7 @@ class SlicedWasserstein(Estimator):
     widened by the bias that half samples show; one-sided near 0.
 
     Raises:
-        ValueError: order below 1; projections below 1.
+        ValueError: order below 1 or infinite; projections below 1.
 
     References: Bonneel et al. 2015, definition 5; Nadjahi et al. 2020 (errors in n and in L); Xi and Niles-Weed 2022
     (normal limit).
@@ -45,11 +45,9 @@ class SlicedWasserstein(Estimator):
 
     def __init__(self, order: float = 2, projections: int = 100, rooted: bool = True) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"order must be at least 1: got {order}")
-        if projections < 1:
-            raise ValueError(f"projections must be at least 1: got {projections}")
-        self.order = order
+        if not isinstance(projections, int) or projections < 1:
+            raise ValueError(f"projections must be at least 1, an integer: got {projections!r}")
+        self.order = check_order(order)
         self.projections = projections
         self.rooted = rooted
 
@@ -75,6 +73,9 @@ class SlicedWasserstein(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value with an interval that covers the draw of points and of directions."""
+        return in_units(lambda p, _: self._inferred(p, confidence, generator), s, 1 if self.rooted else self.order)
+
+    def _inferred(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         theta = self.directions(s.x, generator)
 
         def power(part: Samples) -> Tensor:
@@ -83,14 +84,14 @@ class SlicedWasserstein(Estimator):
         each = self.along(s, theta)
         value = float(each.mean())
         f, g = potentials(power, s)
-        why = refusal(f, g, s)
+        why = refusal(f, g, s, 2 * self.order)
         if why is not None:
             found = Inference(value, None, None, (why,))
             return rooted_inference(found, self.order) if self.rooted else found
         rate = 0.4 if self.order < 2 else 0.5  # n^(−1/2) where P = Q, and for order 1 a little less, to be careful
         bias = intervals.half_sample_bias(lambda p: float(power(p)), s, value, rate, generator.initial_seed())
         spread = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else 0.0
-        found = limits(value, math.hypot(standard_error(f, g, s), spread), bias, confidence)
+        found = limits(value, math.hypot(standard_error(f, g, s), spread), bias, confidence, degrees(f, g, s))
         if spread > 0:
             note = f"of the standard error, {len(each)} directions make {spread:.3g} (before the root)"
             found = found._replace(notes=(*found.notes, note))
@@ -158,8 +159,7 @@ class MaxSlicedWasserstein(SlicedWasserstein):
         power = self.along(s, self.worst(s, generator)).squeeze(-1)
         return root(power, self.order) if self.rooted else power
 
-    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
-        """The value with an interval, refused where the search itself moves the value more than sampling does."""
+    def _inferred(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         seed = generator.initial_seed()
         theta = self.worst(s, generator)
 
@@ -171,11 +171,11 @@ class MaxSlicedWasserstein(SlicedWasserstein):
 
         value = float(power(s))
         f, g = potentials(power, s)
-        why = refusal(f, g, s)
+        why = refusal(f, g, s, 2 * self.order)
         if why is None:
             stderr = standard_error(f, g, s)
             bias = intervals.half_sample_bias(searched, s, value, 0.5, seed)
-            interval, notes = intervals.declare(value, stderr, bias, confidence)
+            interval, notes = intervals.declare(value, stderr, bias, confidence, degrees(f, g, s))
             found = Inference(value, stderr, interval, notes)
         else:
             found = Inference(value, None, None, (why,))

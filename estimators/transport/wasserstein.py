@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
 from estimators.transport.affine_wasserstein import AffineWasserstein
+from estimators.transport.coupling import Coupling
 from estimators.transport.emd import EMD
+from estimators.transport.ground_costs import check_order
 
 FEW = 3  # dimensions up to which the error of the exact plan, n^(−1/d), can be small
 
@@ -29,7 +33,7 @@ class Wasserstein(Estimator):
     Interval: of the estimator taken, or refused with its reason.
 
     Raises:
-        ValueError: order below 1.
+        ValueError: order below 1 or infinite.
 
     References: Fournier and Guillin 2015, theorem 1 (the bias); Gelbrich 1990, theorem 2.1 (the bound).
 
@@ -43,15 +47,17 @@ class Wasserstein(Estimator):
 
     def __init__(self, order: float = 1, rooted: bool = True) -> None:
         super().__init__()
-        if order < 1:
-            raise ValueError(f"order must be at least 1: got {order}")
-        self.order = order
+        self.order = check_order(order)
         self.rooted = rooted
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """The value of `EMD` in up to three dimensions or of another order than 2, else of `AffineWasserstein`."""
         beyond = self.order == 2 and s.x.shape[-1] > FEW
         return (AffineWasserstein(self.rooted) if beyond else self._exact()).compute(s, generator)
+
+    def coupling(self, x: Any, y: Any, x_weights: Any = None, y_weights: Any = None) -> Coupling:
+        """The exact plan of the two samples, that of `EMD`, in every dimension."""
+        return self._exact().coupling(x, y, x_weights, y_weights)
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The inference of the estimator that fits, and why it was taken."""

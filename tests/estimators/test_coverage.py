@@ -92,7 +92,8 @@ def test_few_points_have_values_without_intervals_and_faults_are_named():
     assert found.recall.interval is None and any("30 points a side" in note for note in found.recall.notes)
     assert found.to_dict()["coverage"]["divergence"] == "coverage"
     for arguments, message in (
-        ((x, x, 0), "k must be at least 1"),
+        ((x, x, 0), "k must be an integer of at least 1: got 0"),
+        ((x, x, 2.5), r"k must be an integer of at least 1: got 2\.5"),
         ((x, x, 5, "cosine"), "metric must be one of"),
         ((x[:5], x), "x needs at least 6 points"),
         ((x, x[:, :1]), "share their last axis"),

@@ -148,8 +148,10 @@ def test_disjoint_supports_are_infinite_or_bounded_never_filled_in():
         assert (
             found.value <= most + 1e-12 and found.interval[1] == pytest.approx(most) and found.interval[0] > 0.9 * most
         )
-    histogram = est.estimate(x, y, "kl", method="histogram")
+    histogram = est.estimate(x, y, "kl", method="histogram", bins=8)
     assert histogram.value == math.inf and any("smoothing" in note for note in histogram.notes)
+    joined = est.estimate(x, y, "kl", method="histogram")  # its own bins are joined until both samples reach each
+    assert joined.bound == "lower" and joined.interval[1] == math.inf
 
 
 def test_data_that_do_not_vary_are_equal():

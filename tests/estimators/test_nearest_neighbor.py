@@ -12,7 +12,7 @@ from scipy.special import digamma, gamma
 import divergences as dv
 import estimators as est
 from divergences import testing
-from estimators.classical.neighbors import nearest, nearest_others, within
+from estimators.classical.neighbors import dimension, nearest, nearest_others, within
 
 
 def brute(x, y, k):
@@ -190,6 +190,28 @@ def test_what_cannot_be_seen_has_no_interval():
     assert e.interval is None and any("may be infinite" in note for note in e.notes)
 
 
+@pytest.mark.parametrize(("d", "k"), [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (5, 5)])
+def test_the_dimension_that_neighbours_are_spread_in(d, k):
+    g = np.random.default_rng(21)
+    cloud = g.normal(size=(1000, k)) @ np.linalg.qr(g.normal(size=(d, d)))[0][:k]  # k dimensions, turned in d
+    for metric in ("euclidean", "cityblock", "chebyshev"):
+        assert dimension(cloud, metric) == pytest.approx(k, rel=0.1)
+
+
+def test_points_on_a_curve_are_noted_by_distances():
+    g = np.random.default_rng(22)
+    turns = [g.vonmises(mean, 1, (1000, 1)) for mean in (0, 0.5)]
+    x, y = (np.concatenate([np.cos(t), np.sin(t)], 1) for t in turns)
+    for name in ("kl", "squared_hellinger"):
+        e = est.NearestNeighbor(name).estimate(x, y)
+        assert e.interval is None and any("dimensions and the value takes 2" in note for note in e.notes)
+    factor = math.log(1000 / 999)  # d log(ν/ρ) with twice the d
+    line = est.NearestNeighbor()(*turns)
+    assert est.NearestNeighbor()(x, y) - factor == pytest.approx(2 * (line - factor), abs=0.03)
+    for e in (est.NearestNeighbor("js").estimate(x, y), est.NearestNeighbor().estimate(*turns)):
+        assert not any("dimensions and" in note for note in e.notes)
+
+
 def test_consistent_in_low_dimension():
     g = np.random.default_rng(1)
     errors = [
@@ -252,7 +274,7 @@ def test_refusals():
     with pytest.raises(TypeError, match="divergence must be a name"):
         est.NearestNeighbor(3)
     for k in (0, 2.5, (1, 2, 3), (5, 0)):
-        with pytest.raises(ValueError, match="k must be at least 1"):
+        with pytest.raises(ValueError, match="k must be an integer of at least 1"):
             est.NearestNeighbor(k=k)
     with pytest.raises(ValueError, match="k must exceed 2 "):
         est.NearestNeighbor(dv.Alpha(3), 2)
@@ -287,3 +309,68 @@ def test_the_names_of_the_arguments_rebuild_it():
 
     for estimator in (est.NearestNeighbor("js"), est.NearestNeighbor(dv.Alpha(0.3), (3, 4), "cityblock")):
         assert repr(from_spec(to_spec(estimator))) == repr(estimator)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_fewest_points_have_the_weights_of_a_mean(weighted):
+    from estimators.classical.by_distance import _cancelling
+
+    estimator = est.NearestNeighbor(k=1, weighted=weighted)
+    g = np.random.default_rng(12)
+    few = estimator.minimum - 1
+    with pytest.raises(ValueError, match=f"x needs at least {estimator.minimum} points"):
+        estimator(g.normal(size=(few, 1)), g.normal(size=(9, 1)))
+    x = g.normal(size=(estimator.minimum, 1))  # y ten times farther has log q less by log 10
+    assert estimator(x, x + 1e7) - estimator(x, x + 1e6) == pytest.approx(math.log(10), abs=1e-4)
+    for columns in (2, 3, 12):
+        weights = _cancelling(np.arange(1, columns + 1), 3)
+        growth = gamma(np.arange(1, columns + 1) + 2 / 3) / gamma(np.arange(1, columns + 1))
+        assert weights.sum() == pytest.approx(1) and weights @ growth == pytest.approx(0, abs=1e-10)
+
+
+def test_points_of_fewer_dimensions_are_refused_by_distances_with_the_reason():
+    g = np.random.default_rng(13)
+    a, b = g.normal(size=(2, 200, 2))
+    turn = np.array([[1.0, 2.0, 1e3], [0.0, 1.0, -1e3]])  # a plane in three dimensions, in unequal units
+    for name in ("kl", "hellinger", "renyi"):
+        estimator = est.NearestNeighbor(dv.get("renyi", alpha=0.5) if name == "renyi" else name)
+        for x, y in ((a @ turn, b @ turn), (a @ turn + 1e-3 * g.normal(size=(200, 3)), b @ turn)):
+            with pytest.raises(ValueError, match=r"has a singular covariance, .* fewer than 3 dimensions"):
+                estimator.estimate(x, y)
+            with pytest.raises(ValueError, match="singular covariance"):
+                estimator(x, y)
+    e = est.NearestNeighbor("js").estimate(a @ turn, b @ turn)  # counts have no dimension
+    assert math.isfinite(e.value) and abs(e.value) < 4 * e.stderr + 0.01
+    for d in (10, 250):  # fewer points than dimensions say nothing of a plane
+        e = est.NearestNeighbor("kl").estimate(g.normal(size=(200, d)), g.normal(size=(200, d)))
+        assert e.interval is None
+        assert not any(bad in note.split() for note in e.notes for bad in ("inf", "-inf", "nan"))
+
+
+@pytest.mark.parametrize("name", ["js", "total_variation", "le_cam", "squared_hellinger", "hellinger"])
+def test_no_value_is_above_the_largest(name):
+    largest = {"js": math.log(2), "total_variation": 1, "le_cam": 2, "squared_hellinger": 2, "hellinger": 1}[name]
+    estimator, cut = est.NearestNeighbor(name), 0
+    for seed in range(100):
+        g = np.random.default_rng(seed)
+        x, y = g.normal(size=(100, 1)), g.normal(size=(80, 1)) + 30
+        assert estimator(x, y) <= largest
+        if seed < 10:
+            e = estimator.estimate(x, y)
+            cut += any("cut at the largest" in note for note in e.notes)
+            assert e.value <= largest and (e.interval is None or e.interval[1] <= largest)
+    assert name != "js" or cut
+
+
+def test_units_do_not_matter_or_are_refused():
+    g = np.random.default_rng(14)
+    x, y = g.normal(size=(60, 2)), g.normal(size=(50, 2)) + 0.5
+    way = (est.NearestNeighbor, est.Histogram, est.KernelDensity)
+    for estimator in (*(kind("js") for kind in way), est.NearestNeighbor("kl"), est.GaussianPlugIn("kl")):
+        expected = estimator(x, y)
+        for unit in (1e-100, 1e100):
+            assert estimator(x * unit, y * unit) == pytest.approx(expected, rel=1e-6)
+        for unit in (1e-200, 1e200):
+            for call in (estimator, estimator.estimate):
+                with pytest.raises(ValueError, match="divide both by a unit"):
+                    call(x * unit, y * unit)

@@ -11,7 +11,9 @@ import divergences as dv
 import estimators as est
 from divergences import testing
 from divergences._spec import from_spec, to_spec
-from estimators.classical.gaussian_plug_in import mardia
+from estimators.classical.gaussian_plug_in import GaussianPlugIn, _Fit, _jackknife
+from estimators.classical.normality import henze_zirkler, normality, whitened
+from estimators.door import Samples
 
 LAWS = (
     "order_of_points",
@@ -22,30 +24,24 @@ LAWS = (
     "half_precision",
     "equal_weights",
 )
+# Their rates are claimed and tried in cases.py. A kernel estimate has no law of repetition, as copies have no density.
 ALL = {
-    "histogram": (est.Histogram("js"), dv.js, ("complete_estimate",)),
-    "histogram_edges": (est.Histogram("hellinger", bins=(-1.0, 0.0, 1.0)), None, ("complete_estimate",)),
-    "density": (est.KernelDensity("js"), dv.js, ("translation_invariance", "scaling", "weights_are_repetition")),
-    "density_fixed": (est.KernelDensity("kl", 0.5), None, ("translation_invariance",)),
-    "gaussian": (est.GaussianPlugIn("kl"), dv.kl, ("translation_invariance", "scaling", "complete_estimate")),
+    "histogram": (est.Histogram("js"), ("complete_estimate",)),
+    "histogram_edges": (est.Histogram("hellinger", bins=(-1.0, 0.0, 1.0)), ("complete_estimate",)),
+    "density": (est.KernelDensity("js"), ("translation_invariance", "scaling")),
+    "density_fixed": (est.KernelDensity("kl", 0.5), ("translation_invariance",)),
+    "gaussian": (est.GaussianPlugIn("kl"), ("translation_invariance", "scaling", "complete_estimate")),
 }
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_laws(name):
-    estimator, truth, laws = ALL[name]
-    # In single precision and with copies a kernel estimate loses a point where another one lies on it.
-    without = {"density": ("weights_are_repetition",), "density_fixed": ()}.get(name, ())
-    chosen = [law for law in (*LAWS, *laws) if law not in without]
+    estimator, laws = ALL[name]
     d = 1 if name == "histogram_edges" else (1, 2)
-    testing.check_estimator(estimator, laws=chosen, examples=5, n=(12, 24), d=d, rtol=1e-6, atol=1e-6)
-    if truth is not None:
-        testing.check_estimator(
-            estimator, laws=["error_shrinks"], truth=truth, rate=0.4, d=1, examples=1 if name == "density" else 2
-        )
+    testing.check_estimator(estimator, laws=[*LAWS, *laws], examples=5, n=(12, 24), d=d, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", [e for e, _, _ in ALL.values()], ids=ALL)
+@pytest.mark.parametrize("estimator", [e for e, _ in ALL.values()], ids=ALL)
 def test_the_arguments_rebuild_it_and_gradients_are_refused(estimator):
     assert repr(from_spec(to_spec(estimator))) == repr(estimator)
     x = torch.randn(20, 1, requires_grad=True)
@@ -160,8 +156,44 @@ def test_empty_cells_and_smoothing_only_when_asked():
     assert math.isfinite(e.value) and e.value < dv.kl(p, q) and e.interval is None
     assert any("smoothing: 0.5 points" in note for note in e.notes)
     far = np.random.default_rng(0).normal(size=(200, 1))
-    assert est.Histogram("kl")(far, far + 100) == math.inf
+    assert est.Histogram("kl", 8)(far, far + 100) == math.inf
     assert est.Histogram("total_variation", 4)(far, far + 100) == pytest.approx(1.0)
+
+
+JOINED = {  # P, Q and a divergence that is finite, and infinite on the cells of most draws
+    "kl": ("kl", stats.norm(0, 1), stats.norm(3, 1)),
+    "reverse_kl": ("reverse_kl", stats.expon(), stats.expon(scale=4)),
+    "jeffreys": ("jeffreys", stats.laplace(), stats.norm(1, 0.6)),
+    "far": ("kl", stats.norm(0, 1), stats.norm(20, 1)),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_automatic_bins_of_continuous_data_are_joined_to_a_finite_lower_bound(name):
+    divergence, P, Q = JOINED[name]
+    g, values, joined, above, printed = np.random.default_rng(60), [], 0, 0, 0
+    truth = float(dv.get(divergence)(P, Q))
+    for _ in range(100):
+        x, y = P.rvs((300, 1), g), Q.rvs((400, 1), g)
+        e = est.Histogram(divergence).estimate(x, y)
+        values.append(e.value)
+        joined += any("joined to others" in note for note in e.notes)
+        printed += e.interval is not None
+        above += e.interval is not None and e.interval[0] > truth
+    assert joined > 20 and e.bound == "lower" and np.isfinite(values).all()
+    assert np.mean(values) < truth and np.mean(values) > min(0.4 * truth, 0.5)
+    assert above <= 0.05 * printed + 3 * math.sqrt(0.0475 * printed)
+
+
+def test_joining_keeps_the_mass_and_says_when_nothing_is_left():
+    g = np.random.default_rng(61)
+    x = g.normal(size=(300, 1))
+    e = est.Histogram("jeffreys").estimate(x, g.normal(size=(300, 1)) + 30)
+    assert e.value == 0 and e.interval is None and any("tells nothing" in note for note in e.notes)
+    cells = est.Histogram("kl")._cells(Samples(torch.from_numpy(x), torch.from_numpy(x + 3), None, None))
+    assert cells.p.sum() == pytest.approx(1) and cells.q.sum() == pytest.approx(1) and (cells.q > 0).all()
+    smoothed = est.Histogram("kl", smoothing=0.5).estimate(x, x + 3)
+    assert any("smoothing" in note for note in smoothed.notes) and not any("joined" in n for n in smoothed.notes)
 
 
 # Kernel density
@@ -208,9 +240,46 @@ def test_density_says_where_it_is_carried_by_few_points():
     e = est.KernelDensity("kl").estimate(g.normal(size=(300, 1)), g.normal(size=(300, 1)) + 5)
     assert e.interval is None and any("saturated" in note for note in e.notes)
     e = est.KernelDensity("js").estimate(g.standard_cauchy((200, 1)), g.normal(size=(200, 1)))
+    assert e.interval is None and any("do not fit" in note for note in e.notes)
+    e = est.KernelDensity("js").estimate(g.standard_t(3, (200, 1)), g.normal(size=(200, 1)))
     assert e.interval is None and any("heavy tails" in note for note in e.notes)
     e = est.KernelDensity("js").estimate(g.normal(size=(100, 8)), g.normal(size=(100, 8)))
     assert any("8 dimensions" in note for note in e.notes)
+
+
+def test_values_that_cannot_be_are_not_returned():
+    g = np.random.default_rng(62)
+    failed = 0
+    for _ in range(10):
+        x, y = g.standard_cauchy((200, 1)), g.normal(size=(200, 1))
+        e = est.KernelDensity("js").estimate(x, y)
+        assert e.value < math.log(2) and e.interval is None
+        if any("do not fit" in note for note in e.notes):
+            failed += 1
+            assert e.value == 0 and e.stderr is None
+        else:
+            assert e.value >= -4 * e.stderr
+        power = est.KernelDensity("chi2").estimate(x, y)
+        assert power.value < 400 and power.interval is None and any("were held" in note for note in power.notes)
+    assert failed >= 5
+    x = g.normal(size=(300, 1))
+    for name, most in (("js", math.log(2)), ("total_variation", 1.0), ("hellinger", 1.0)):
+        assert est.KernelDensity(name)(x, x + 40) <= most
+
+
+@pytest.mark.parametrize("weighted_too", [False, True])
+def test_a_bandwidth_sought_on_a_part_fits_the_whole(weighted_too, monkeypatch):
+    from estimators.classical import kernel_density
+
+    g = torch.Generator().manual_seed(63)
+    x = torch.randn(3000, 1, generator=g, dtype=torch.float64)
+    w = torch.rand(3000, generator=g, dtype=torch.float64) if weighted_too else None
+    w = None if w is None else w / w.sum()
+    part = kernel_density._Density.fit("x", x, w, "auto").h
+    monkeypatch.setattr(kernel_density, "SOUGHT", 10_000)
+    whole = kernel_density._Density.fit("x", x, w, "auto").h
+    assert 0.7 < part / whole < 1.4  # the likelihood is flat: measured sd of log h is 0.1
+    assert kernel_density._Density.fit("x", x[:300], None, "auto").h > whole
 
 
 # Gaussian
@@ -255,7 +324,7 @@ def test_gaussian_values_errors_and_intervals(name):
             printed += 1
             covered += e.interval[0] <= truth <= e.interval[1]
     assert abs(np.mean(z)) < 3 / 10 + 0.1 and 0.75 < np.std(z) < 1.25
-    assert printed >= 93 and covered >= 0.95 * printed - 3 * math.sqrt(0.0475 * printed)
+    assert printed >= 87 and covered >= 0.95 * printed - 3 * math.sqrt(0.0475 * printed)
 
 
 def test_quadrature_on_the_line_and_the_closed_form_agree():
@@ -279,23 +348,140 @@ def test_gaussian_weights_count():
     assert est.GaussianPlugIn("kl").estimate(x, y, x_counts=counts).value == repeated
 
 
-@pytest.mark.parametrize("name", ["laplace", "mixture", "skewed"])
+NEAR = {  # divergence, n, shift of one mean, scale of one standard deviation, d
+    "kl_0": ("kl", 200, 0.0, 1.0, 1),
+    "kl_0.1": ("kl", 200, 0.1, 1.0, 1),
+    "kl_0.3": ("kl", 200, 0.3, 1.0, 1),
+    "kl_scale": ("kl", 150, 0.0, 1.25, 1),
+    "kl_5": ("kl", 200, 0.3, 1.0, 5),
+    "W2": ("W2", 200, 0.25, 1.0, 1),
+    "W2_scale_5": ("W2", 200, 0.0, 1.3, 5),
+    "hellinger": ("hellinger", 200, 0.2, 1.0, 1),
+    "renyi": ("renyi", 200, 0.3, 1.0, 1),
+    "energy_distance": ("energy_distance", 200, 0.3, 1.0, 1),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_gaussian_intervals_cover_near_equality(name):
+    divergence, n, shift, scale, d = NEAR[name]
+    exact = dv.get(CLOSED[divergence]) if isinstance(CLOSED[divergence], str) else CLOSED[divergence]
+    mean, spread = torch.zeros(d, dtype=torch.float64), torch.ones(d, dtype=torch.float64)
+    mean[0], spread[-1] = shift, scale
+    laws = [(0 * mean, torch.ones_like(spread)), (mean, spread)]
+    if d == 1:
+        P, Q = (torch.distributions.Normal(m[0], s[0]) for m, s in laws)
+    else:
+        P, Q = (torch.distributions.MultivariateNormal(m, torch.diag(s**2)) for m, s in laws)
+    truth, g, printed, covered = float(exact(P, Q)), np.random.default_rng(64), 0, 0
+    for _ in range(150):
+        x, y = g.normal(size=(n, d)), mean.numpy() + spread.numpy() * g.normal(size=(n, d))
+        e = est.GaussianPlugIn(exact).estimate(x, y)
+        if e.interval is not None:
+            printed += 1
+            covered += e.interval[0] <= truth <= e.interval[1]
+    assert printed >= 0.87 * 150 and covered >= 0.95 * printed - 3 * math.sqrt(0.0475 * printed)
+
+
+def test_the_jackknife_in_parts_is_that_at_once(monkeypatch):
+    from estimators.classical import gaussian_plug_in
+
+    g = torch.Generator().manual_seed(65)
+    x, y = (torch.randn(50, 3, generator=g, dtype=torch.float64) for _ in range(2))
+    once = GaussianPlugIn("kl").estimate(x, y)
+    fit = _Fit.of("x", x, None)
+    left_out = torch.cat([x[:7], x[8:]])
+    mean, covariance = fit.without(slice(7, 8))
+    torch.testing.assert_close(mean[0], left_out.mean(0))
+    torch.testing.assert_close(covariance[0], torch.cov(left_out.T))
+    monkeypatch.setattr(gaussian_plug_in, "_HELD", 30)
+    sizes = []
+    _jackknife(fit, lambda m, C: (sizes.append(len(m)), C[:, 0, 0])[1], 1.0, True)
+    assert max(sizes) == 3 and sum(sizes) == 50
+    parts = GaussianPlugIn("kl").estimate(x, y)
+    assert parts.stderr == pytest.approx(once.stderr, rel=1e-12) and parts.value == pytest.approx(once.value, rel=1e-12)
+
+
+def spiked(g, n, d):
+    """A tenth of the mass near 0: skewness is 0 and kurtosis 3.3."""
+    x = g.normal(size=(n, d))
+    return np.where(g.random((n, 1)) < 0.1, 0.005 * x, x)
+
+
+@pytest.mark.parametrize("name", ["laplace", "mixture", "skewed", "spike", "repeated"])
 def test_no_interval_where_the_samples_are_not_gaussian(name):
     g = np.random.default_rng(11)
     x = {
         "laplace": g.laplace(size=(600, 2)),
         "mixture": g.normal(size=(600, 2)) + 2 * g.choice([-1, 1], (600, 1)),
         "skewed": g.gamma(4, size=(600, 2)),
+        "spike": spiked(g, 600, 2),
+        "repeated": np.repeat(g.normal(size=(550, 2)), [2] * 50 + [1] * 500, 0),
     }[name]
-    e = est.GaussianPlugIn("kl").estimate(x, g.normal(size=(600, 2)))
-    assert e.interval is None and any("not Gaussian" in note for note in e.notes) and e.value > 0
+    for pair in ((x, g.normal(size=(600, 2))), (g.normal(size=(600, 2)), x)):
+        e = est.GaussianPlugIn("kl").estimate(*pair)
+        assert e.interval is None and e.notes[0].startswith("not Gaussian")
+        assert ("repeat" in e.notes[0]) == (name == "repeated")
 
 
-def test_the_tests_of_normality_have_their_level():
+def test_a_spike_is_seen():  # Mardia's tests saw 4 of 25
+    g = np.random.default_rng(66)
+    given = sum(
+        est.GaussianPlugIn("kl").estimate(spiked(g, 400, 1), g.normal(size=(400, 1))).interval is not None
+        for _ in range(100)
+    )
+    assert given <= 15
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 1), (200, 3)])
+def test_the_tests_of_normality_have_their_level(n, d):
     g = np.random.default_rng(12)
-    p = np.array([mardia(torch.from_numpy(g.normal(size=(200, 3))), None) for _ in range(500)])
-    assert (np.abs((p < 0.1).mean(0) - 0.1) < 3 * math.sqrt(0.09 / 500) + 0.01).all()
-    assert mardia(torch.from_numpy(g.standard_t(3, (300, 3))), None)[1] < 1e-4
+    found = [normality(torch.from_numpy(g.normal(size=(n, d)) * 3 - 1), None) for _ in range(400)]
+    p = np.array([list(one.values()) for one in found])
+    assert p.shape == (400, 4)
+    assert (np.abs((p < 0.1).mean(0) - 0.1) < 3 * math.sqrt(0.09 / 400) + 0.02).all()
+    assert normality(torch.from_numpy(g.standard_t(3, (300, d))), None)["kurtosis"] < 1e-4
+
+
+def test_the_statistic_of_henze_and_zirkler_is_its_integral():
+    from scipy.integrate import quad
+    from scipy.stats import lognorm
+
+    z = whitened(np.random.default_rng(67).normal(size=(30, 1)) ** 3)
+    beta = (3 * 30 / 4) ** 0.2 / math.sqrt(2)
+
+    def at(t):
+        return abs(np.exp(1j * t * z).mean() - math.exp(-(t**2) / 2)) ** 2 * stats.norm.pdf(t, 0, beta)
+
+    statistic = 30 * quad(at, -12 * beta, 12 * beta, limit=400)[0]
+    # Under the null law the mean and variance of the statistic, by simulation, give the log-normal law.
+    g = np.random.default_rng(68)
+    draws = [_integral(whitened(g.normal(size=(30, 1))), beta) for _ in range(4000)]
+    assert _integral(z, beta) == pytest.approx(statistic, rel=1e-6)
+    mean, ratio = np.mean(draws), np.var(draws) / np.mean(draws) ** 2
+    expected = lognorm.sf(statistic, math.sqrt(math.log1p(ratio)), scale=mean / math.sqrt(1 + ratio))
+    assert math.log(henze_zirkler(z)) == pytest.approx(math.log(expected), rel=0.15)
+
+
+def _integral(z, beta):
+    n = len(z)
+    pairs = np.exp(-(beta**2) / 2 * (z - z.T) ** 2).sum() / n
+    return (
+        pairs
+        - 2 / math.sqrt(1 + beta**2) * np.exp(-(beta**2) * z**2 / (2 * (1 + beta**2))).sum()
+        + n / math.sqrt(1 + 2 * beta**2)
+    )
+
+
+def test_weights_are_thinned_for_the_tests_of_normality():
+    g = np.random.default_rng(69)
+    x = g.normal(size=(4000, 1))
+    tilt = np.exp(0.5 * x[:, 0])  # N(0.5, 1) again
+    e = est.GaussianPlugIn("kl").estimate(x, g.normal(size=(500, 1)), x_weights=tilt / tilt.sum())
+    assert e.interval is not None and e.interval[0] < 0.125 < e.interval[1]
+    half = np.where(x[:, 0] > 0, 1.0, 0.05)
+    e = est.GaussianPlugIn("kl").estimate(x, g.normal(size=(500, 1)), x_weights=half / half.sum())
+    assert e.interval is None and e.notes[0].startswith("not Gaussian")
 
 
 # Refusals

@@ -23,7 +23,7 @@ def shifted(n, d, seed=0):
     ],
 )
 def test_takes_what_fits(d, order, bound, taken):
-    x, y = shifted(300, d)
+    x, y = shifted(600, d)
     e = est.estimate(x, y, "wasserstein", order=order, seed=0)
     assert e.bound == bound and any(note.startswith(taken) for note in e.notes)
     assert e.estimator == f"Wasserstein(order={order}, rooted=True)"
@@ -46,6 +46,12 @@ def test_the_loss_is_that_of_the_estimator_taken(d, order):
     x, y = shifted(50, d)
     expected = est.AffineWasserstein() if d > 3 and order == 2 else est.EMD(order)
     assert est.Wasserstein(order)(x, y) == expected(x, y)
+
+
+def test_the_plan_is_that_of_the_exact_solver():
+    x, y = shifted(30, 5)
+    found = est.Wasserstein(2).coupling(x, y)
+    assert found.converged and found.value == pytest.approx(est.EMD(2, rooted=False)(x, y), rel=1e-12)
 
 
 def test_unknown_arguments_are_refused():

@@ -12,6 +12,7 @@ few of them one exact sweep in log space absorbs them anew, so that no ε overfl
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -43,13 +44,14 @@ def solve(
     symmetric: bool = False,
     tolerance: float = 1e-3,
     iterations: int = 1000,
+    progress: Callable[[int], None] | None = None,
 ) -> Solution:
     """The potentials for cost C (..., n, m), weights a (..., n), b (..., m), and ε (...,), without a gradient.
 
     ε falls in steps of 4 from the largest cost, with a round of sweeps at each (annealing), then sweeps run until the
     marginal error of every problem is at most ``tolerance`` or ``iterations`` are done; the caller looks at ``error``.
     ``symmetric`` says that the two measures are the same: then f = g, and averaged updates, f ← (f + T(f))/2, halve the
-    error each time.
+    error each time. ``progress`` is told the sweeps done so far, from time to time.
     Cost: O(nm) a sweep; memory two matrices of the size of C.
 
     References: Peyré and Cuturi 2019, remark 4.23 and section 4.4 (stabilisation); Lehmann et al. 2021, eq. (12)
@@ -92,6 +94,8 @@ def solve(
                 sweeps += 1 + SWEEPS
     before = torch.full_like(epsilon, math.inf)
     while True:
+        if progress is not None:
+            progress(sweeps)
         f_new = update_f(g, e)
         error = mismatch(f, f_new, e)
         if symmetric:
@@ -193,9 +197,11 @@ def rounded(pi: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """A plan with marginals a and b near π ≥ 0. References: Altschuler et al. 2017, algorithm 2."""
     pi = pi * (a / pi.sum(-1)).nan_to_num(1.0).clamp(max=1.0)[..., :, None]
     pi = pi * (b / pi.sum(-2)).nan_to_num(1.0).clamp(max=1.0)[..., None, :]
-    left_a, left_b = a - pi.sum(-1), b - pi.sum(-2)
-    left = left_a.sum(-1)[..., None, None].clamp_min(1e-300)
-    return pi + left_a[..., :, None] * left_b[..., None, :] / left
+    # By rounding alone a side may be owed nothing, or less, while the other is: it is then filled by neither.
+    left_a, left_b = (a - pi.sum(-1)).clamp_min(0.0), (b - pi.sum(-2)).clamp_min(0.0)
+    total = left_b.sum(-1, keepdim=True)
+    share = torch.where(total > 0, left_b / torch.where(total > 0, total, 1.0), 0.0)
+    return pi + left_a[..., :, None] * share[..., None, :]
 
 
 def _kl(p: Tensor, q: Tensor, axes: tuple[int, ...]) -> Tensor:
