@@ -133,11 +133,11 @@ class DensityRatio(Estimator):
         interval = None if interval is None else (outer(interval[0]), outer(interval[1]))
         copied, tied = strays(problem.x, problem.y), max(repeated(problem.x), repeated(problem.y))
         if copied > TIES:
-            why = (
+            refused = (
                 f"no interval: {copied:.0%} of the points of one side repeat others: as copies they are not "
-                "independent, and as atoms there are too few of each",
+                "independent, and as atoms there are too few of each"
             )
-            return Inference(outer(found.value), None, None, notes + why, "lower")
+            return Inference(outer(found.value), None, None, (*notes, refused), "lower")
         if tied > TIES:
             notes += (f"{tied:.0%} of the points of one side are repeated: the ratio is one of masses",)
         return Inference(outer(found.value), error, interval, notes + found.notes, found.bound)
