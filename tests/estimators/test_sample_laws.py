@@ -6,7 +6,7 @@ import torch
 
 import estimators as est
 from divergences import kernels
-from tests.estimators.cases import CASES
+from tests.estimators.estimator_cases import CASES
 
 F64 = torch.float64
 

@@ -3,7 +3,7 @@
 import pytest
 
 from divergences import testing
-from tests.estimators.cases import CASES, laws_of
+from tests.estimators.estimator_cases import CASES, laws_of
 
 PAIRS = [(name, law) for name, case in CASES.items() for law in laws_of(case)]
 
