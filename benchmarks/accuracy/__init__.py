@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 GOALS: dict[str, Callable[[bool], Iterator[Row]]] = {}
+SEED = 20261121  # of every draw; the seeds of development were others
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -44,6 +46,11 @@ def goal(name: str) -> Callable[[Callable[[bool], Iterator[Row]]], Callable[[boo
         return measure
 
     return register
+
+
+def generator(*key: int) -> np.random.Generator:
+    """The random numbers of one repetition, a function of ``key`` alone."""
+    return np.random.default_rng([SEED, *key])
 
 
 def repeated(function: Callable[[int], Any], repetitions: int, title: str) -> list[Any]:

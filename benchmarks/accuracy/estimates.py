@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import estimators as est
-from benchmarks.accuracy import Row, goal, repeated
+from benchmarks.accuracy import Row, generator, goal, repeated
 from benchmarks.known_problems import TABLE, Array, KnownProblem
 from divergences import kernels
 from estimators.results import Estimate
@@ -31,7 +31,7 @@ COVERED = {
 
 
 def drawn(problem: KnownProblem, n: int, r: int) -> tuple[Array, Array]:
-    rng = np.random.default_rng([6, n, r])
+    rng = generator(6, n, r)
     return problem.p(rng, n), problem.q(rng, n)
 
 
@@ -156,7 +156,7 @@ def coverage(full: bool) -> Iterator[Row]:
 
 def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Row:
     def one(r: int) -> tuple[float, tuple[float, float] | None]:
-        found = covered.estimate(*covered.draw(np.random.default_rng([8, n, r]), n), r)
+        found = covered.estimate(*covered.draw(generator(8, n, r), n), r)
         return found.value, found.interval
 
     found = repeated(one, repetitions, f"{covered.title}, n = {n}")
@@ -195,7 +195,7 @@ def high_dimensions(full: bool) -> Iterator[Row]:
     for title, draw, truth, floor in planned():
 
         def one(r: int, draw: Draw = draw) -> Estimate:
-            return transport(2)(*draw(np.random.default_rng([10, n, r]), n), r)
+            return transport(2)(*draw(generator(10, n, r), n), r)
 
         found = repeated(one, repetitions, title)
         squares = np.array([e.value**2 for e in found])

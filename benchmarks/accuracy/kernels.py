@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import estimators as est
-from benchmarks.accuracy import Row, goal, repeated
+from benchmarks.accuracy import Row, generator, goal, repeated
 from divergences import kernels
 
 # Problems 13 and 14; the kernel's variance is the square of its bandwidth.
@@ -20,7 +20,7 @@ PROBLEMS = (
 
 
 def drawn(d: int, shift: float, n: int, r: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng([11, n, d, r])
+    rng = generator(11, n, d, r)
     x, y = rng.normal(size=(n, d)), rng.normal(size=(n, d))
     y[:, 0] += shift
     return x, y

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 import estimators as est
-from benchmarks.accuracy import Row, goal, repeated
+from benchmarks.accuracy import Row, generator, goal, repeated
 from benchmarks.two_sample_problems import CONTINUOUS, NULLS, POWER, Pair
 from estimators.two_sample import NAMES
 
@@ -29,7 +29,7 @@ def share(problem: Callable[..., Pair], n: int, repetitions: int, title: str, ke
     """How often a test rejects, repetition r a function of (key, n, r)."""
 
     def one(r: int) -> bool:
-        return rejected(problem(np.random.default_rng([key, n, r]), n), r, **test)
+        return rejected(problem(generator(key, n, r), n), r, **test)
 
     return float(np.mean(repeated(one, repetitions, title)))
 
