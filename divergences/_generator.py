@@ -165,6 +165,10 @@ class FDivergence(Specified):
         """T*(r) = f'(r), the critic at which the variational form is tight, for r = p/q in [0, ∞]."""
         return self.derivative(ratio)
 
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f'(e^x) and f*(f'(e^x)) at log ratios x, composed without e^x: the bound's terms on P and on Q."""
+        return self._slopes(x)
+
     @elementwise
     def log_ratio(self, v: Tensor) -> Tensor:
         """Return the log p/q that a raw critic value v means, f'(p/q) = g(v). Raises ValueError if undetermined."""

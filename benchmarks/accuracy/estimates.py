@@ -147,10 +147,9 @@ def samples() -> Iterator[Covered]:
 
 @goal("A8")
 def coverage(full: bool) -> Iterator[Row]:
-    repetitions = 200 if full else 12
     known = [of_known(key, name) for key in TABLE for name in COVERED.get(key, ("kl",))]
     for covered in (*known, *samples()):
-        for n in (500, 5000) if full else (500,):
+        for n, repetitions in ((500, 200), (5000, 100)) if full else ((500, 12),):
             yield counted(covered, n, repetitions, full)
 
 

@@ -163,7 +163,7 @@ class KernelDensity(Estimator):
             value = float(mean(effects[0], s.x_weights) + mean(effects[1], s.y_weights))
         variance = variance_of_mean(effects[0], s.x_weights) + variance_of_mean(effects[1], s.y_weights)
         share = min((_share(effects[not side.swapped]) for side in means), default=1.0)
-        if max(_heaviest(effect) for effect in effects) > HEAVY:
+        if max(intervals.largest_share(effect - effect.mean()) for effect in effects) > HEAVY:
             share = 0.0
         stderr = math.sqrt(variance) if variance >= 0 else math.nan
         failed = value if value < -FAILED * stderr else 0.0
@@ -244,12 +244,6 @@ class _Density(NamedTuple):
             parts.append(exponents.logsumexp(1))
         d = z.shape[1]
         return torch.cat(parts) - d * math.log(self.h * math.sqrt(2 * math.pi)) - self.L.diagonal().log().sum()
-
-
-def _heaviest(effects: Tensor) -> float:
-    """The part of Σ(e − ē)² that the single largest term makes up."""
-    squares = (effects - effects.mean()).square()
-    return float(squares.max()) / max(float(squares.sum()), 1e-300)
 
 
 def _share(effects: Tensor) -> float:

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from estimators import intervals
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
+from estimators.kernel.energy import tail_index
 from estimators.kernel.variance import growing_interval
 
 BLOCKS = 20
+MOMENTS = 4  # of the points, that a variance of second moments takes
+HEAVY = 0.5, 1.5  # a + b/√n, the share of the variance of ‖x − μ‖² that one of n points may make up at the most
 HELD = 512  # points that go through the features at once
 _MOODY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # differ in training
 
@@ -39,7 +42,8 @@ class Frechet(Estimator):
     Gradients: in x, y, the weights and the features, once, also where covariances have no full rank (a subgradient).
     Interval: around the debiased value, with the block jackknife's variance (above, the variance at the limit), widened
     by how far half samples extrapolate to another value, and reaching up to the plain value where that is asked for.
-    Refused below 5 points a side, and where the two ways to take off the bias do not agree, such as for n < k.
+    Refused below 5 points a side, where the two ways to take off the bias do not agree, such as for n < k, and where
+    one point makes up most of the variance; a note says where the tail makes doubtful the fourth moments that it takes.
 
     Raises:
         TypeError: features that cannot be called.
@@ -105,6 +109,14 @@ class Frechet(Estimator):
         if not doubt <= half:  # NaN is refused as well
             why = f"no interval: that is not known well enough against the sampling error {half:.3g}"
             return Inference(value, math.sqrt(variance), None, (*notes, why))
+        if (heavy := _heavy(s)) is not None:
+            return Inference(value, math.sqrt(variance), None, (*notes, heavy))
+        index, error = tail_index(s)
+        if index < MOMENTS * (1 - error):
+            notes += (
+                f"the tail of the points has an estimated index of {index:.2g}; if that is its own, not only that of "
+                f"so few points, moments of order {MOMENTS} are missing and the interval is too short",
+            )
         low, high = growing_interval(debiased, variance, _slope(s), confidence, B - 1)
         interval = (low - doubt, high + doubt)
         if not self.debiased:
@@ -146,6 +158,17 @@ def squared_distance(s: Samples) -> Tensor:
     with torch.no_grad():
         W, _, Vh = torch.linalg.svd((B @ A.mT).nan_to_num(0.0, 0.0, 0.0))  # NaN comes out of the next line as NaN
     return (mean_x - mean_y).square().sum(-1) + (A - (W @ Vh).mT @ B).square().sum((-2, -1))
+
+
+def _heavy(s: Samples) -> str | None:
+    """Why the error is not known, where one point makes up most of the variance of the squared norms."""
+    for name, points, w in (("x", s.x, s.x_weights), ("y", s.y, s.y_weights)):
+        w = torch.full((len(points),), 1 / len(points), dtype=points.dtype) if w is None else w
+        squares = (points - w @ points).square().sum(-1)
+        share = intervals.largest_share(w * (squares - w @ squares))
+        if share > HEAVY[0] + HEAVY[1] * math.sqrt(float(w.square().sum())):
+            return f"no interval: one point of {name} makes up {share:.0%} of the variance of a second moment"
+    return None
 
 
 def _slope(s: Samples) -> float:

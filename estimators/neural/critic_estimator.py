@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from estimators.base import Estimator, Inference, full_precision, mean, variance_of_mean
 from estimators.door import Samples, admit, admit_thoroughly
+from estimators.intervals import largest_share
 from estimators.neural import fitting
 from estimators.neural.constraints import Constraint
 from estimators.neural.critics import default_critic
@@ -160,7 +161,7 @@ class CriticEstimator(Estimator):
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
         if not math.isfinite(value) or not math.isfinite(stderr):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
-        heaviest = max(_largest_share(a), _largest_share(b))
+        heaviest = max(largest_share(v.double() - v.double().mean()) for v in (a, b))
         return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, heaviest)
 
     def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
@@ -180,10 +181,3 @@ class CriticEstimator(Estimator):
 
 FEWEST = 10  # of them two are held out, from which a spread can be seen
 _HEAVY = 0.3  # of 200 normal points the largest makes up about 4% of the variance
-
-
-def _largest_share(values: Tensor) -> float:
-    """The part of Σ(v − v̄)² that the single largest term makes up."""
-    squares = (values.double() - values.double().mean()).square()
-    total = float(squares.sum())
-    return float(squares.max()) / total if total > 0 else 0.0

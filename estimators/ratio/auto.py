@@ -10,17 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from estimators.ratio import models as models
-from estimators.ratio.cross_fitting import (
-    FOLDS,
-    CrossFit,
-    Problem,
-    Sides,
-    evaluated,
-    fitted,
-    held_out_rows,
-    terms,
-    weighted_mean,
-)
+from estimators.ratio.cross_fitting import FOLDS, CrossFit, Problem, Sides, evaluated, fitted, held_out_rows
+from estimators.ratio.one_step import terms, weighted_mean
+from estimators.ratio.repeats import atoms, supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +21,9 @@ if TYPE_CHECKING:
     from estimators.ratio.models import Array, RatioModel
 
 ALIKE = (0.5, 1.0)  # standard errors within which the simpler of two candidates is taken, by the loss and by J
-HOPELESS = 1.0  # standard errors behind the best at which a candidate is given up, by the loss on the first fold
-# already; on all folds those that are nearer are rivals of the chosen one
+HOPELESS = 2.0  # standard errors behind the best by the loss on the folds so far, at which a candidate is given up
+REFUTED = 1.0  # the same on all folds: candidates that are nearer are rivals of the chosen one
 CAPACITY = 5  # points a feature needs at the least
-DISTINCT = 10  # points a distinct value needs before frequencies are a candidate
 MANY = 30  # coordinates from which products and mixtures are left out
 
 
@@ -49,6 +40,9 @@ def candidates(s: Problem, seed: int) -> list[RatioModel]:
     """Models of log p/q for samples of this size, the simplest first."""
     n, d = min(len(s.x), len(s.y)), s.x.shape[1]
     weighted = s.x_weights is not None or s.y_weights is not None
+    discrete = atoms(s.x, s.y)
+    if discrete and supported(s.x, s.y):
+        return [models.Counts()]  # it holds every ratio of these values
     rows: list[tuple[int, RatioModel]] = [
         (d, models.Classifier("linear logistic regression", models.logistic)),
         (d + 1, models.Classifier("logistic regression on coordinates and their squared norm",
@@ -70,7 +64,7 @@ def candidates(s: Problem, seed: int) -> list[RatioModel]:
             name = f"{'additive ' if d > 1 else ''}splines with {knots} knots{' of arsinh' if tails else ''}"
             rows.append(((knots + 1) * d, models.Classifier(name, partial(models.spline, knots, tails=tails))))
     rows.sort(key=lambda row: row[0])
-    if d <= MANY and not weighted:
+    if d <= MANY and not weighted and not discrete:  # a mixture's component on an atom has no width
         rows.append((d * (d + 3), models.MixturePair(seed=seed)))
     chosen = [model for size, model in rows if CAPACITY * size <= n]
     if CAPACITY * d > n:
@@ -81,8 +75,7 @@ def candidates(s: Problem, seed: int) -> list[RatioModel]:
             chosen.append(models.Classifier(f"kernel logistic regression with {centres} centres, scale {scale}",
                                             partial(models.kernel, centres, scale)))  # fmt: skip
         chosen.append(models.Classifier("boosted trees", models.boosting))
-    distinct = len(np.unique(np.concatenate([s.x, s.y]), axis=0))
-    if DISTINCT * distinct <= len(s.x) + len(s.y):
+    if discrete:
         chosen.append(models.Counts())
     return chosen
 
@@ -110,12 +103,13 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
             g = fitted(model, seen)
             ratios[model.name].x[out.x], ratios[model.name].y[out.y] = g(held.x), g(held.y)
             bar.update()
-        if k == 0:
-            first = {name: Sides(g.x[out.x], g.y[out.y]) for name, g in ratios.items()}
-            loss = {model.name: _scores(first[model.name], held, odds, f)[0] for model in racing}
-            best = min(racing, key=lambda model: loss[model.name].mean(held))
-            racing = [m for m in racing if loss[m.name].behind(loss[best.name], held) < HOPELESS]
-            bar.total = total + len(racing) * (FOLDS - 1)
+        if k < FOLDS - 1:
+            done = Sides(fold.x <= k, fold.y <= k)
+            part = s.rows(done.x, done.y)
+            loss = {m.name: _scores(_rows(ratios[m.name], done), part, odds, f)[0] for m in racing}
+            best = min(racing, key=lambda model: loss[model.name].mean(part))
+            racing = [m for m in racing if loss[m.name].behind(loss[best.name], part) < HOPELESS]
+            bar.total = bar.n + len(racing) * (FOLDS - 1 - k)
     bar.close()
     scores = {model.name: _scores(ratios[model.name], s, odds, f) for model in racing}
     bests = [min((scores[m.name][i] for m in racing), key=lambda score: score.mean(s)) for i in range(2)]
@@ -124,7 +118,7 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
     unlike = {name: max(by / limit for by, limit in zip(each, limits, strict=True)) for name, each in behind.items()}
     least = min(unlike.values())
     chosen = next(model for model in racing if unlike[model.name] <= max(1.0, least))
-    rivals = [m for m in racing if m is not chosen and max(behind[m.name]) < HOPELESS]
+    rivals = [m for m in racing if m is not chosen and max(behind[m.name]) < REFUTED]
     note = (
         f"log ratio: {chosen.name}, chosen among {total} candidates by held-out logistic loss "
         f"({scores[chosen.name][0].mean(s):.4f}, the best {bests[0].mean(s):.4f}) and lower bound "
@@ -132,6 +126,10 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
     )
     found, *others = (CrossFit(ratios[model.name], evaluated(model, s)) for model in (chosen, *rivals))
     return Choice(chosen, found, tuple(others), (note,))
+
+
+def _rows(g: Sides, keep: Sides) -> Sides:
+    return Sides(g.x[keep.x], g.y[keep.y])
 
 
 class Score(NamedTuple):

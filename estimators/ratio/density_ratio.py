@@ -15,8 +15,9 @@ from estimators.classical.targets import one_by_one, target
 from estimators.door import Samples, admit_thoroughly, check_finite, tensor
 from estimators.ratio import models as ratio_models
 from estimators.ratio.auto import choose
-from estimators.ratio.cross_fitting import FOLDS, Problem, cross_fit, fitted, folds, lower_bound, two_sided
+from estimators.ratio.cross_fitting import FOLDS, Problem, cross_fit, fitted, folds
 from estimators.ratio.kernel_ratio import KLIEP, ULSIF
+from estimators.ratio.limits import lower_bound, two_sided
 from estimators.ratio.repeats import TIES, strays
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class DensityRatio(Estimator):
     - "ulsif", "kliep": kernel models of the ratio itself, cross-validated, which see no ratio below 10⁻³.
     - "auto": the simplest of about ten candidates within half a standard error of the best by the held-out logistic
       loss and, where f is unbounded, within one by J(g₋ₖ): logistic regressions, splines, Gaussian mixtures, kernels,
-      boosted trees, frequencies. It stands in the notes.
+      boosted trees, frequencies (at once, where each distinct value has 5 points of both sides). The notes tell it.
     - any scikit-learn classifier with `predict_proba` (calibrated), g = logit P(class P) − log(π/(1 − π)).
 
     Bound: "consistent" for "auto" unless the notes give a reason against it; else "lower".
@@ -52,12 +53,14 @@ class DensityRatio(Estimator):
     Cost: five fits of the model; "auto" about thirty, which is seconds at n = 10⁴, d = 10.
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: for "auto" the normal limit by the influence function, f'(e^g) on P and −f*(f'(e^g)) on Q (Student's t
-    where few points make up the variance), widened by half the difference of the two values, above by what any other
-    candidate finds more that is within one standard error of the best (the simplest was chosen, and may be too simple),
-    and above, where f is unbounded, by half the part of D from ratios beyond all of the other sample's. Where these are
-    not small, where few points carry a mean, and where a side has no overlap and f is unbounded, the value is J(g₋ₖ) of
-    clipped ratios, a lower bound, and only the lower limit is given. So it is for every other model, since a model that
-    no evidence chose may be wrong. What no candidate can see, such as an interaction of three coordinates, is missed.
+    where few points make up the variance), widened by half the difference of the two values and above by what any other
+    candidate finds more that is within one standard error of the best (the simplest was chosen, and may be too simple).
+    Where f is unbounded it is widened above by half the part of D from ratios beyond all of the other sample's (more
+    from points that lie far out), and by a tail of mass 3/n, which n points may have missed. Where these are not small,
+    where few points carry a mean, and where f is unbounded and a side has values, places or an end of its support that
+    the other does not reach, the value is J(g₋ₖ) of clipped ratios, a lower bound, and only the lower limit is given.
+    So it is for every other model, since a model that no evidence chose may be wrong. What no candidate can see, such
+    as an interaction of three coordinates, is missed.
 
     Args:
         divergence: a name or an object; f-divergences, hellinger, bhattacharyya and renyi.
@@ -196,8 +199,11 @@ def _problem(s: Samples) -> Problem:
     sides = []
     for points, weights in ((s.x, s.x_weights), (s.y, s.y_weights)):
         z = points.detach().cpu().double().numpy()
+        w = None if weights is None else weights.detach().cpu().double().numpy()
+        if w is not None:
+            z, w = z[w > 0], w[w > 0]  # a point without weight is not there
+            w = w * (len(z) / w.sum())
         order = np.lexsort(z.T[::-1])
-        w = None if weights is None else weights.detach().cpu().double().numpy()[order] * len(z)
-        sides.append((z[order], w))
+        sides.append((z[order], None if w is None else w[order]))
     (x, wx), (y, wy) = sides
     return Problem(x, y, wx, wy)

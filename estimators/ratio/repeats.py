@@ -7,6 +7,8 @@ import numpy as np
 from estimators.ratio.models import Array
 
 ATOM = 10  # times that a value stands in both samples together to be an atom of their laws
+DISTINCT = 10  # points a distinct value has, on average, where the laws are taken to be made of atoms
+SUPPORTED = 5  # points of both sides that make the frequency of a value known
 TIES = 0.01  # share of repeated points from which the data are no draw from a density
 _GRID = 1e-6  # in steps, how far a value may lie from a grid
 
@@ -42,3 +44,15 @@ def _on_grid(values: Array) -> bool:
 def copies(x: Array, y: Array) -> np.ndarray:
     """One number for each row of x and then of y, the same for equal rows."""
     return np.unique(np.concatenate([x, y]), axis=0, return_inverse=True)[1].ravel()
+
+
+def atoms(x: Array, y: Array) -> bool:
+    """Whether the points of both samples are so few distinct ones that the laws are taken to be discrete."""
+    return DISTINCT * (int(copies(x, y).max()) + 1) <= len(x) + len(y)
+
+
+def supported(x: Array, y: Array) -> bool:
+    """Whether each distinct value stands often enough in both samples for its frequencies to be known."""
+    row = copies(x, y)
+    size = int(row.max()) + 1
+    return bool(min(np.bincount(part, minlength=size).min() for part in (row[: len(x)], row[len(x) :])) >= SUPPORTED)

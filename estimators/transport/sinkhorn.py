@@ -95,7 +95,7 @@ class Sinkhorn(Estimator):
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """The divergence, solved as far as a training step needs."""
-        value, parts = self._divergence(s, self._blur(s), TRAINING)
+        value, parts = self._divergence(s, self.blur_of(s), TRAINING)
         worst = float(torch.stack([part.error.amax() for part in parts]).amax())
         if not worst <= GROSS:
             raise self._failure(worst)
@@ -115,7 +115,7 @@ class Sinkhorn(Estimator):
         """
         s = admit_thoroughly(x, y, x_weights, y_weights)
         (u, v), (a, b) = centred(s), weights_of(s)
-        blur = self._blur(s)
+        blur = self.blur_of(s)
         with torch.no_grad():
             solved = self._transport(u, v, a, b, blur, EXACT, certify=True)
         value, gap = float(solved.value), float(solved.gap)
@@ -145,7 +145,7 @@ class Sinkhorn(Estimator):
         return in_units(found, s, self.order)
 
     def _inferred(self, s: Samples, confidence: float, seed: int) -> Inference:
-        blur = self._blur(s)
+        blur = self.blur_of(s)
         divergence, parts = self._divergence(s, blur, EXACT, certify=True)
         value, gaps = float(divergence), [float(part.gap) for part in parts]
         worst = max(float(part.error) for part in parts)
@@ -186,7 +186,8 @@ class Sinkhorn(Estimator):
     def _converged(self, error: float, gap: float, value: float, blur: Tensor) -> bool:
         return error <= ACCEPTED and gap <= 10 * ACCEPTED * (abs(value) + float(blur) ** self.order)
 
-    def _blur(self, s: Samples) -> Tensor:
+    def blur_of(self, s: Samples) -> Tensor:
+        """The blur for these samples, (...,): the number that was given, or what "auto" makes of their spread."""
         lead = torch.broadcast_shapes(s.x.shape[:-2], s.y.shape[:-2])
         if not isinstance(self.blur, str):
             return torch.full(lead, float(self.blur), dtype=s.x.dtype, device=s.x.device)

@@ -64,7 +64,7 @@ def sinkhorn(estimator: Sinkhorn, pool: Pool) -> Statistic:
     slowest labelling. Where costs are too steep for scaling, and for ``reach``, each labelling is solved on its own.
     """
     points = pool.centred
-    blur = float(estimator._blur(Samples(points, points, None, None)))
+    blur = float(estimator.blur_of(Samples(points, points, None, None)))
     epsilon = estimator.order * blur**estimator.order
     C = ground_cost(points, points, estimator.order, estimator.metric) / epsilon
     if estimator.reach is not None or not float(C.max()) <= _STEEPEST:

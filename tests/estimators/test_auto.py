@@ -8,7 +8,9 @@ from scipy import stats
 
 import divergences as dv
 import estimators as est
-from estimators.ratio.cross_fitting import CrossFit, Problem, Sides, one_step, two_sided
+from estimators.ratio.cross_fitting import CrossFit, Problem, Sides
+from estimators.ratio.limits import two_sided
+from estimators.ratio.one_step import one_step
 
 
 def pair(p, q):
@@ -58,6 +60,11 @@ HARD = {
     "saturated": (pair(stats.expon(), stats.expon(scale=1 / 12)), 8.515093),
     "beyond": (pair(stats.uniform(0, 1), stats.uniform(0, 0.5)), math.inf),
     "disjoint": (pair(stats.uniform(0, 1), stats.uniform(2, 1)), math.inf),
+    "edge": (pair(stats.uniform(0, 1), stats.uniform(0, 0.95)), math.inf),
+    "rare mode": (
+        lambda g, n: (np.where(g.random((n, 1)) < 0.01, 2, 0) + g.random((n, 1)), g.random((n, 1))),
+        math.inf,
+    ),
     "d = 10": (lambda g, n: (g.normal(size=(n, 10)), g.normal(size=(n, 10)) + 2 / math.sqrt(10)), 2.0),
 }
 
@@ -95,6 +102,31 @@ def test_discrete_data_are_counted_where_order_says_nothing():
     truth = dv.kl(p, q)
     assert e.interval[0] < truth < e.interval[1] and any("one of masses" in note for note in e.notes)
     assert e.interval[1] - e.interval[0] < 0.6 * truth
+
+
+def test_a_value_that_only_p_has_leaves_no_upper_limit():
+    g = np.random.default_rng(20)
+    x, y = (g.choice(4, size=(500, 1), p=p).astype(float) for p in ([0.494, 0.3, 0.2, 0.006], [0.5, 0.3, 0.2, 0]))
+    assert (x == 3).any()
+    kl, js = (est.estimate(x, y, name, seed=0) for name in ("kl", "js"))
+    assert kl.interval[1] == math.inf and kl.value < 0.05 and any("y never has" in note for note in kl.notes)
+    assert js.interval[1] < 0.02
+    back = est.estimate(y, x, "kl", seed=0)  # Q has all that P has
+    assert back.interval[1] < 0.1
+
+
+def test_a_mode_where_y_has_next_to_nothing_is_counted_no_higher_than_the_points_can_tell():
+    law = stats.norm(30)
+    truth = 0.02 * math.log(0.02 / 0.0005) + 0.98 * math.log(0.98 / 0.9995)
+    held = 0
+    for seed in range(8):
+        g = np.random.default_rng([21, seed])
+        x, y = (np.where(g.random((400, 1)) < w, law.rvs((400, 1), random_state=g), g.normal(size=(400, 1)))
+                for w in (0.02, 0.0005))  # fmt: skip
+        e = est.estimate(x, y, "kl", seed=seed)
+        assert e.value < 0.2
+        held += e.interval[0] <= truth <= e.interval[1]
+    assert held >= 7
 
 
 def test_the_choice_is_explained_and_fits():

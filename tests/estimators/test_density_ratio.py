@@ -11,7 +11,8 @@ import divergences as dv
 import estimators as est
 from estimators.ratio import kernel_ratio
 from estimators.ratio import models as ratio_models
-from estimators.ratio.cross_fitting import Problem, Sides, one_step
+from estimators.ratio.cross_fitting import Problem, Sides
+from estimators.ratio.one_step import one_step
 from tests.cases import MORE, ROWS
 
 EVERY = [*ROWS.items(), *MORE]

@@ -177,6 +177,18 @@ def test_too_few_points_for_the_dimension_are_refused():
         assert e.interval is None and any("not known well enough" in note for note in e.notes)
 
 
+def test_missing_fourth_moments_are_refused_or_said():
+    g = np.random.default_rng(8)
+    refused = 0
+    for _ in range(10):
+        e = est.Frechet().estimate(g.pareto(2.5, (800, 1)), 1.5 * g.pareto(2.5, (800, 1)), seed=0)
+        assert any("variance of a second moment" in note or "moments of order 4" in note for note in e.notes)
+        refused += e.interval is None
+    assert refused >= 5
+    e = est.Frechet().estimate(g.normal(size=(800, 1)), 1.5 * g.normal(size=(800, 1)), seed=0)
+    assert e.interval is not None
+
+
 def test_what_an_estimate_says():
     x, y = normal(40, 3), normal(30, 3, seed=1)
     e = est.Frechet(debiased=True).estimate(x, y, seed=0)
