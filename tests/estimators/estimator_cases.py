@@ -77,6 +77,8 @@ V_STATISTIC = (*METRIC, *SMOOTH, *WEIGHTED)
 INEXACT = {"gradients": "training solves to marginals of 5e-3; compared with an exactly solved problem elsewhere"}
 ORDERED = {"order_of_points": "pairs or blocks of points are taken in their order"}
 BLOCKS = {"order_of_points": "blocks are drawn by position"}
+SEPARATED = {"bound_holds": "where the cells of 60 points are separated no error is seen; the interval is refused"}
+REFUSED = {"bound_holds": "near P = Q one of 60 points may be half of the variance; the interval is refused"}
 SEARCHED = {
     "gradients": "the worst direction of few points is often a kink, where their order changes",
     "weights_are_repetition": "a search from random directions may end elsewhere after rounding",
@@ -127,7 +129,7 @@ CASES = {
     "knn_hellinger": Case(est.NearestNeighbor("squared_hellinger"), ("symmetry", *RATIO), 0.0),
     "knn_js": Case(est.NearestNeighbor("js"), ("symmetry", *RATIO), 0.0, dv.js, 0.35, (1, 1)),
     "knn_tv": Case(est.NearestNeighbor("total_variation"), ("symmetry", *RATIO), 0.0),
-    "histogram": Case(est.Histogram("js"), ("symmetry", *WEIGHTS), None, dv.js, 0.3, (1, 1)),
+    "histogram": Case(est.Histogram("js"), ("symmetry", *WEIGHTS), None, dv.js, 0.3, (1, 1), without=SEPARATED),
     "histogram_kl": Case(est.Histogram("kl", bins=2), WEIGHTS, None, d=(1, 2)),
     "kde_kl": Case(est.KernelDensity("kl"), (*RATIO, *WEIGHTS), 0.0, dv.kl, 0.35, (1, 2), atol=1e-6),
     "kde_js": Case(est.KernelDensity("js"), ("symmetry", *RATIO, *WEIGHTS), 0.0, atol=1e-6),
@@ -167,7 +169,12 @@ CASES = {
         d=(4, 5),
     ),
     "affine": Case(
-        est.AffineWasserstein(rooted=False), ("symmetry", "scaling", "equal_weights"), 2.0, power, atol=1e-7
+        est.AffineWasserstein(rooted=False),
+        ("symmetry", "scaling", "equal_weights"),
+        2.0,
+        power,
+        atol=1e-7,
+        without=REFUSED,
     ),
     "mmd_features": Case(
         est.MMD(GAUSSIAN, "random_features"), ("translation_invariance", *SMOOTH, "equal_weights"), atol=1e-7
@@ -177,5 +184,5 @@ CASES = {
 
 def laws_of(case: Case) -> tuple[str, ...]:
     """The names of the laws that a case obeys."""
-    rates = ("error_shrinks",) if case.truth is not None else ()
-    return tuple(name for name in (*ALWAYS, *case.laws, *rates) if name not in case.without)
+    known = ("bound_holds", "error_shrinks") if case.truth is not None else ()
+    return tuple(name for name in (*ALWAYS, *case.laws, *known) if name not in case.without)
