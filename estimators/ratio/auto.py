@@ -41,7 +41,7 @@ def candidates(s: Problem, seed: int) -> list[RatioModel]:
     n, d = min(len(s.x), len(s.y)), s.x.shape[1]
     weighted = s.x_weights is not None or s.y_weights is not None
     discrete = atoms(s.x, s.y)
-    if discrete and supported(s.x, s.y):
+    if discrete and supported(s.x, s.y, s.x_weights, s.y_weights):
         return [models.Counts()]  # it holds every ratio of these values
     rows: list[tuple[int, RatioModel]] = [
         (d, models.Classifier("linear logistic regression", models.logistic)),
@@ -104,9 +104,9 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
             ratios[model.name].x[out.x], ratios[model.name].y[out.y] = g(held.x), g(held.y)
             bar.update()
         if k < FOLDS - 1:
-            done = Sides(fold.x <= k, fold.y <= k)
-            part = s.rows(done.x, done.y)
-            loss = {m.name: _scores(_rows(ratios[m.name], done), part, odds, f)[0] for m in racing}
+            done = fold.x <= k, fold.y <= k
+            part = s.rows(*done)
+            loss = {m.name: _scores(ratios[m.name].rows(*done), part, odds, f)[0] for m in racing}
             best = min(racing, key=lambda model: loss[model.name].mean(part))
             racing = [m for m in racing if loss[m.name].behind(loss[best.name], part) < HOPELESS]
             bar.total = bar.n + len(racing) * (FOLDS - 1 - k)
@@ -119,17 +119,15 @@ def choose(s: Problem, fold: Sides, seed: int, f: dv.FDivergence) -> Choice:
     least = min(unlike.values())
     chosen = next(model for model in racing if unlike[model.name] <= max(1.0, least))
     rivals = [m for m in racing if m is not chosen and max(behind[m.name]) < REFUTED]
-    note = (
-        f"log ratio: {chosen.name}, chosen among {total} candidates by held-out logistic loss "
+    note = f"log ratio: {chosen.name}" + (
+        ""
+        if total == 1
+        else f", chosen among {total} candidates by held-out logistic loss "
         f"({scores[chosen.name][0].mean(s):.4f}, the best {bests[0].mean(s):.4f}) and lower bound "
         f"({-scores[chosen.name][1].mean(s):.4g}, the best {-bests[1].mean(s):.4g})"
     )
     found, *others = (CrossFit(ratios[model.name], evaluated(model, s)) for model in (chosen, *rivals))
     return Choice(chosen, found, tuple(others), (note,))
-
-
-def _rows(g: Sides, keep: Sides) -> Sides:
-    return Sides(g.x[keep.x], g.y[keep.y])
 
 
 class Score(NamedTuple):

@@ -23,6 +23,10 @@ class Sides(NamedTuple):
     x: NDArray[Any]
     y: NDArray[Any]
 
+    def rows(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Sides:
+        """Those of the chosen rows."""
+        return Sides(self.x[x], self.y[y])
+
 
 class Problem(NamedTuple):
     """Two samples, and weights that sum to the number of points, or None."""
@@ -32,10 +36,14 @@ class Problem(NamedTuple):
     x_weights: Array | None
     y_weights: Array | None
 
-    def rows(self, x: Array, y: Array) -> Problem:
+    def rows(self, x: NDArray[np.bool_], y: NDArray[np.bool_]) -> Problem:
         """The chosen rows."""
         wx, wy = self.x_weights, self.y_weights
         return Problem(self.x[x], self.y[y], None if wx is None else wx[x], None if wy is None else wy[y])
+
+    def exchanged(self) -> Problem:
+        """The same with x for y and y for x."""
+        return Problem(self.y, self.x, self.y_weights, self.x_weights)
 
 
 class CrossFit(NamedTuple):

@@ -18,7 +18,7 @@ from estimators.ratio.auto import choose
 from estimators.ratio.cross_fitting import FOLDS, Problem, cross_fit, fitted, folds
 from estimators.ratio.kernel_ratio import KLIEP, ULSIF
 from estimators.ratio.limits import lower_bound, two_sided
-from estimators.ratio.repeats import TIES, strays
+from estimators.ratio.repeats import TIES, decimals, rounded, strays
 
 if TYPE_CHECKING:
     from estimators.ratio.models import LogRatio, RatioModel
@@ -153,7 +153,8 @@ class DensityRatio(Estimator):
             model = choose(problem, folds(problem, generator), seed, self.target.f).model
         else:
             model = self._ratio_model(problem, seed)
-        return FittedRatio(fitted(model, problem), problem.x.shape[1])
+        g, digits = fitted(model, problem), decimals(problem.x, problem.y)
+        return FittedRatio(lambda points: g(rounded(points, digits)), problem.x.shape[1])
 
     def _ratio_model(self, s: Problem, seed: int) -> RatioModel:
         if self.model == "ulsif":
@@ -195,13 +196,19 @@ class FittedRatio:
 
 
 def _problem(s: Samples) -> Problem:
-    """The samples as arrays in lexicographic order, so that folds and models do not hang on the order of points."""
+    """The samples as arrays in lexicographic order, so that folds and models do not hang on the order of points.
+
+    Points without weight are left out, and what is beyond 12 digits, which is rounding, so that equal values are equal.
+    """
+    arrays = [points.detach().cpu().double().numpy() for points in (s.x, s.y)]
+    digits = decimals(*arrays)
     sides = []
-    for points, weights in ((s.x, s.x_weights), (s.y, s.y_weights)):
-        z = points.detach().cpu().double().numpy()
-        w = None if weights is None else weights.detach().cpu().double().numpy()
+    for name, z, weights in (("x", arrays[0], s.x_weights), ("y", arrays[1], s.y_weights)):
+        z, w = rounded(z, digits), None if weights is None else weights.detach().cpu().double().numpy()
         if w is not None:
-            z, w = z[w > 0], w[w > 0]  # a point without weight is not there
+            z, w = z[w > 0], w[w > 0]
+            if len(z) < 2 * FOLDS:
+                raise ValueError(f"{name}_weights leave {len(z)} points with weight: {2 * FOLDS} are needed")
             w = w * (len(z) / w.sum())
         order = np.lexsort(z.T[::-1])
         sides.append((z[order], None if w is None else w[order]))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from estimators.ratio.models import Array
 
 ATOM = 10  # times that a value stands in both samples together to be an atom of their laws
 DISTINCT = 10  # points a distinct value has, on average, where the laws are taken to be made of atoms
-SUPPORTED = 5  # points of both sides that make the frequency of a value known
+SUPPORTED = (
+    5  # points of a value on each side, as the χ² test asks for: then the logarithm of its frequency is near normal
+)
+ALIKE = 5  # distinct values that are copies if each stands as often as the others
 TIES = 0.01  # share of repeated points from which the data are no draw from a density
 _GRID = 1e-6  # in steps, how far a value may lie from a grid
 
@@ -25,7 +30,9 @@ def strays(x: Array, y: Array) -> float:
     index = index.ravel()
     shares = []
     for own in (index[: len(x)], index[len(x) :]):
-        rare = own[counts[own] < ATOM]
+        times = np.unique(own, return_counts=True)[1]
+        alike = len(times) >= ALIKE and times.min() == times.max()  # draws of atoms differ by chance
+        rare = own if alike else own[counts[own] < ATOM]
         shares.append((len(rare) - len(np.unique(rare))) / len(own))
     return max(shares)
 
@@ -51,8 +58,20 @@ def atoms(x: Array, y: Array) -> bool:
     return DISTINCT * (int(copies(x, y).max()) + 1) <= len(x) + len(y)
 
 
-def supported(x: Array, y: Array) -> bool:
+def supported(x: Array, y: Array, x_weights: Array | None, y_weights: Array | None) -> bool:
     """Whether each distinct value stands often enough in both samples for its frequencies to be known."""
     row = copies(x, y)
     size = int(row.max()) + 1
-    return bool(min(np.bincount(part, minlength=size).min() for part in (row[: len(x)], row[len(x) :])) >= SUPPORTED)
+    parts = (row[: len(x)], x_weights), (row[len(x) :], y_weights)
+    return bool(min(np.bincount(part, w, size).min() for part, w in parts) >= SUPPORTED)
+
+
+def decimals(x: Array, y: Array) -> tuple[int, ...]:
+    """The decimals of each coordinate to which 12 digits of its largest value reach: what is below is rounding."""
+    largest = np.maximum(np.abs(np.concatenate([x, y])).max(0), np.finfo(float).tiny)
+    return tuple(12 - math.ceil(v) for v in np.log10(largest))
+
+
+def rounded(points: Array, digits: tuple[int, ...]) -> Array:
+    """The points with their coordinates at ``digits`` decimals, so that 3 · 0.1 and 0.3 are one value."""
+    return np.column_stack([np.round(column, k) for column, k in zip(points.T, digits, strict=True)])

@@ -106,13 +106,37 @@ def test_discrete_data_are_counted_where_order_says_nothing():
 
 def test_a_value_that_only_p_has_leaves_no_upper_limit():
     g = np.random.default_rng(20)
-    x, y = (g.choice(4, size=(500, 1), p=p).astype(float) for p in ([0.494, 0.3, 0.2, 0.006], [0.5, 0.3, 0.2, 0]))
-    assert (x == 3).any()
+    x, y = (g.choice(4, size=(500, 1), p=p).astype(float) for p in ([0.48, 0.3, 0.2, 0.02], [0.5, 0.3, 0.2, 0]))
     kl, js = (est.estimate(x, y, name, seed=0) for name in ("kl", "js"))
-    assert kl.interval[1] == math.inf and kl.value < 0.05 and any("y never has" in note for note in kl.notes)
-    assert js.interval[1] < 0.02
+    assert kl.interval[1] == math.inf and kl.value < 0.1 and any("y never has" in note for note in kl.notes)
+    assert js.interval[1] < 0.05
     back = est.estimate(y, x, "kl", seed=0)  # Q has all that P has
     assert back.interval[1] < 0.1
+    rare = est.estimate(np.r_[x[x[:, 0] < 3], [[3.0]]], y, "kl", seed=0)  # one point, which y may well have missed
+    assert rare.interval[1] < 0.1
+
+
+def test_equal_values_are_one_however_they_were_computed():
+    k = np.random.default_rng(22).integers(0, 5, size=(2, 400, 1))
+    found = est.estimate(0.1 * k[0], k[1] / 10, "kl", seed=0)
+    assert found.interval == est.estimate(k[0] * 1.0, k[1] * 1.0, "kl", seed=0).interval
+    ratio = est.DensityRatio("kl", "auto").fit(0.1 * k[0], k[1] / 10)
+    assert ratio.log_ratio([[3 * 0.1]]) == ratio.log_ratio([[0.3]]) != 0
+
+
+def test_copies_of_rows_with_tens_of_each_are_no_atoms():
+    g = np.random.default_rng(23)
+    x, y = (np.repeat(g.normal(size=(100, 1)), 10, axis=0) for _ in range(2))
+    found = est.estimate(x, y, "kl", seed=0)
+    assert found.interval is None and any("repeat others" in note for note in found.notes)
+
+
+def test_no_value_lies_outside_its_interval():
+    for seed in range(6):
+        g = np.random.default_rng([24, seed])
+        for name in ("kl", "total_variation"):
+            e = est.estimate(g.normal(size=(120, 2)), g.normal(size=(120, 2)), name, seed=seed)
+            assert e.interval[0] <= e.value <= e.interval[1]
 
 
 def test_a_mode_where_y_has_next_to_nothing_is_counted_no_higher_than_the_points_can_tell():
@@ -124,9 +148,9 @@ def test_a_mode_where_y_has_next_to_nothing_is_counted_no_higher_than_the_points
         x, y = (np.where(g.random((400, 1)) < w, law.rvs((400, 1), random_state=g), g.normal(size=(400, 1)))
                 for w in (0.02, 0.0005))  # fmt: skip
         e = est.estimate(x, y, "kl", seed=seed)
-        assert e.value < 0.2
-        held += e.interval[0] <= truth <= e.interval[1]
-    assert held >= 7
+        assert e.value < 0.2 and e.interval[1] == math.inf
+        held += e.interval[0] <= truth
+    assert held >= 6  # of 8 one-sided 95% limits, of a mean that some eight points carry
 
 
 def test_the_choice_is_explained_and_fits():
