@@ -1,7 +1,8 @@
 """`make accuracy`: estimates and tests on problems with known truth, each against its bar.
 
-A goal (A1, A2, …) is a function decorated with `@goal`, which yields the measured rows; a row has its figure, its bar
-and whether it is met. `--full` is the number of repetitions that the bar asks for; without it, minutes.
+A goal (A1, A2, …) is a function decorated with `@goal`, which yields what is to be measured, a `Case` for each row of
+the table. Measuring one gives its figure, its bar and whether it is met. `--full` is the number of repetitions that the
+bar asks for; without it, minutes.
 """
 
 from __future__ import annotations
@@ -9,41 +10,43 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-GOALS: dict[str, Callable[[bool], Iterator[Row]]] = {}
+GOALS: dict[str, Callable[[bool], Iterator[Case]]] = {}
 SEED = 20261121  # of every draw; the seeds of development were others
 PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measured line. ``figure`` and ``bar`` are for people, ``values`` has the numbers behind the figure."""
+class Figure:
+    """What was measured. ``figure`` and ``bar`` are for people, ``values`` has the numbers behind the figure."""
 
-    problem: str
-    method: str
-    n: int | str
     repetitions: int
     figure: str
     bar: str
     met: bool | None  # None: too few repetitions to say
     values: dict[str, float] = field(default_factory=dict)
 
-    def to_dict(self, goal: str) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return {"goal": goal, **asdict(self)}
+
+class Case(NamedTuple):
+    """One row of the table, and how to measure it."""
+
+    problem: str
+    method: str
+    n: int
+    measure: Callable[[], Figure]
 
 
-def goal(name: str) -> Callable[[Callable[[bool], Iterator[Row]]], Callable[[bool], Iterator[Row]]]:
-    """Register a function of ``full`` as the measurement of a goal."""
+def goal(name: str) -> Callable[[Callable[[bool], Iterator[Case]]], Callable[[bool], Iterator[Case]]]:
+    """Register a function of ``full`` as the cases of a goal."""
 
-    def register(measure: Callable[[bool], Iterator[Row]]) -> Callable[[bool], Iterator[Row]]:
-        GOALS[name] = measure
-        return measure
+    def register(cases: Callable[[bool], Iterator[Case]]) -> Callable[[bool], Iterator[Case]]:
+        GOALS[name] = cases
+        return cases
 
     return register
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import estimators as est
-from benchmarks.accuracy import Row, generator, goal, repeated
+from benchmarks.accuracy import Case, Figure, generator, goal, repeated
 from benchmarks.known_problems import TABLE, Array, KnownProblem
 from divergences import kernels
 from estimators.results import Estimate
@@ -21,6 +22,7 @@ Draw = Callable[[np.random.Generator, int], tuple[Array, Array]]
 CLOSE = {key: 1.25 for key in ("1", "3 d=2", "3 d=5", "3 d=10", "5 d=5", "5 d=10")} | {
     key: 1.5 for key in ("8 reversed", "9", "10")
 }
+LARGE, PLANNED = 10_000, 1000  # points a side of A6 and A7, and of A10
 HARD = ("4", "6 reversed")
 COVERED = {
     "1": ("kl", "js", "total_variation", "chi2"),
@@ -36,54 +38,55 @@ def drawn(problem: KnownProblem, n: int, r: int) -> tuple[Array, Array]:
 
 
 @goal("A6")
-def closeness(full: bool) -> Iterator[Row]:
-    n, repetitions = 10_000, 100 if full else 6
+def closeness(full: bool) -> Iterator[Case]:
     for key, bar in CLOSE.items():
-        problem = TABLE[key]
-        truth, floor = problem.truth("kl"), problem.floor("kl", n, n)
+        yield Case(f"KL, {TABLE[key].name}", "estimate, auto", LARGE, partial(close, TABLE[key], bar, full))
 
-        def one(r: int, problem: KnownProblem = problem) -> float:
-            return est.estimate(*drawn(problem, n, r), "kl", seed=r).value
 
-        errors = np.array(repeated(one, repetitions, problem.name)) - truth
-        rmse = math.sqrt((errors**2).mean()) / floor
-        noise = rmse * (errors**2).std() / (errors**2).mean() / 2 / math.sqrt(repetitions)
-        yield Row(
-            f"KL, {problem.name}",
-            "estimate, auto",
-            n,
-            repetitions,
-            f"RMSE {rmse:.2f} ± {noise:.2f} of the floor {floor:.3g}, bias {errors.mean():+.2g}",
-            f"≤ {bar}",
-            rmse <= bar if full else None,
-            {"rmse_over_floor": rmse, "se": noise, "bias": float(errors.mean()), "floor": floor},
-        )
+def close(problem: KnownProblem, bar: float, full: bool) -> Figure:
+    """The root mean squared error over the floor."""
+    repetitions = 100 if full else 6
+    truth, floor = problem.truth("kl"), problem.floor("kl", LARGE, LARGE)
+
+    def one(r: int) -> float:
+        return est.estimate(*drawn(problem, LARGE, r), "kl", seed=r).value
+
+    errors = np.array(repeated(one, repetitions, problem.name)) - truth
+    rmse = math.sqrt((errors**2).mean()) / floor
+    noise = rmse * (errors**2).std() / (errors**2).mean() / 2 / math.sqrt(repetitions)
+    return Figure(
+        repetitions,
+        f"RMSE {rmse:.2f} ± {noise:.2f} of the floor {floor:.3g}, bias {errors.mean():+.2g}",
+        f"≤ {bar}",
+        rmse <= bar if full else None,
+        {"rmse_over_floor": rmse, "se": noise, "bias": float(errors.mean()), "floor": floor},
+    )
 
 
 @goal("A7")
-def honesty(full: bool) -> Iterator[Row]:
-    n, repetitions = 10_000, 100 if full else 8
+def honesty(full: bool) -> Iterator[Case]:
     for key in HARD:
-        problem = TABLE[key]
-        truth = problem.truth("kl")
+        yield Case(f"KL, {TABLE[key].name}", "estimate, auto", LARGE, partial(honest, TABLE[key], full))
 
-        def one(r: int, problem: KnownProblem = problem) -> Estimate:
-            return est.estimate(*drawn(problem, n, r), "kl", seed=r)
 
-        found = repeated(one, repetitions, problem.name)
-        noted = np.mean([any("effective" in note for note in e.notes) for e in found])
-        valid = np.mean([e.interval is not None and e.interval[0] <= truth for e in found])
-        open_above = np.mean([e.interval is not None and e.interval[1] == math.inf for e in found])
-        yield Row(
-            f"KL, {problem.name}",
-            "estimate, auto",
-            n,
-            repetitions,
-            f"noted in {noted:.0%}, lower limit below the truth in {valid:.0%}, no upper limit in {open_above:.0%}",
-            "noted in 100%, lower limit valid in ≥ 95%",
-            bool(noted == 1 and valid >= 0.95) if full else None,
-            {"noted": float(noted), "valid": float(valid), "mean": float(np.mean([e.value for e in found]))},
-        )
+def honest(problem: KnownProblem, full: bool) -> Figure:
+    """How often the answer says that it is none, and how often its lower limit holds."""
+    repetitions, truth = 100 if full else 8, problem.truth("kl")
+
+    def one(r: int) -> Estimate:
+        return est.estimate(*drawn(problem, LARGE, r), "kl", seed=r)
+
+    found = repeated(one, repetitions, problem.name)
+    noted = np.mean([any("effective" in note for note in e.notes) for e in found])
+    valid = np.mean([e.interval is not None and e.interval[0] <= truth for e in found])
+    open_above = np.mean([e.interval is not None and e.interval[1] == math.inf for e in found])
+    return Figure(
+        repetitions,
+        f"noted in {noted:.0%}, lower limit below the truth in {valid:.0%}, no upper limit in {open_above:.0%}",
+        "noted in 100%, lower limit valid in ≥ 95%",
+        bool(noted == 1 and valid >= 0.95) if full else None,
+        {"noted": float(noted), "valid": float(valid), "mean": float(np.mean([e.value for e in found]))},
+    )
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,16 @@ def samples() -> Iterator[Covered]:
 
 
 @goal("A8")
-def coverage(full: bool) -> Iterator[Row]:
+def coverage(full: bool) -> Iterator[Case]:
     known = [of_known(key, name) for key in TABLE for name in COVERED.get(key, ("kl",))]
     for covered in (*known, *samples()):
         for n, repetitions in ((500, 200), (5000, 100)) if full else ((500, 12),):
-            yield counted(covered, n, repetitions, full)
+            yield Case(covered.title, "estimate", n, partial(counted, covered, n, repetitions, full))
 
 
-def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Row:
+def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Figure:
+    """How often the interval holds the truth, and its width over that of one who knows all."""
+
     def one(r: int) -> tuple[float, tuple[float, float] | None]:
         found = covered.estimate(*covered.draw(generator(8, n, r), n), r)
         return found.value, found.interval
@@ -162,7 +167,7 @@ def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Row:
     given = [limits for _, limits in found if limits is not None]
     values: dict[str, Any] = {"given": len(given) / repetitions}
     if not given:
-        return Row(covered.title, "estimate", n, repetitions, "refused in all", "≥ 93%, or refused", True, values)
+        return Figure(repetitions, "refused in all", "≥ 93%, or refused", True, values)
     held = float(np.mean([low <= covered.truth <= high for low, high in given]))
     widths = [high - low for low, high in given if high < math.inf]
     values |= {"coverage": held, "two_sided": len(widths) / repetitions}
@@ -176,41 +181,36 @@ def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Row:
         values["width_over_oracle"] = ratio
         wide = ratio > 1.5
         figure += f", width {ratio:.2f} of the {'oracle' if covered.oracle else 'spread'}'s"
-    return Row(
-        covered.title,
-        "estimate",
-        n,
-        repetitions,
-        figure,
-        "≥ 93%, width ≤ 1.5 of the oracle's, or refused",
-        (held >= 0.93 and not wide) if full else None,
-        values,
-    )
+    bar = "≥ 93%, width ≤ 1.5 of the oracle's, or refused"
+    return Figure(repetitions, figure, bar, (held >= 0.93 and not wide) if full else None, values)
 
 
 @goal("A10")
-def high_dimensions(full: bool) -> Iterator[Row]:
-    n, repetitions = 1000, 100 if full else 8
+def high_dimensions(full: bool) -> Iterator[Case]:
     for title, draw, truth, floor in planned():
+        measure = partial(transported, title, draw, truth, floor(PLANNED), full)
+        yield Case(title, "estimate, wasserstein, order 2, squared", PLANNED, measure)
 
-        def one(r: int, draw: Draw = draw) -> Estimate:
-            return transport(2)(*draw(generator(10, n, r), n), r)
 
-        found = repeated(one, repetitions, title)
-        squares = np.array([e.value**2 for e in found])
-        bias = squares.mean() / truth - 1
-        rmse = math.sqrt(((squares - truth) ** 2).mean()) / floor(n)
-        refused = float(np.mean([e.interval is None for e in found]))
-        yield Row(
-            title,
-            "estimate, wasserstein, order 2, squared",
-            n,
-            repetitions,
-            f"bias {bias:+.1%}, RMSE {rmse:.2f} of the floor {floor(n):.3g}, interval refused in {refused:.0%}",
-            "|bias| ≤ 3%, RMSE ≤ 1.25 of the floor, or refused",
-            bool((abs(bias) <= 0.03 and rmse <= 1.25) or refused == 1) if full else None,
-            {"bias": float(bias), "rmse_over_floor": rmse, "refused": refused, "floor": floor(n)},
-        )
+def transported(title: str, draw: Draw, truth: float, floor: float, full: bool) -> Figure:
+    """Bias and error of W2², and how often the interval is refused."""
+    repetitions = 100 if full else 8
+
+    def one(r: int) -> Estimate:
+        return transport(2)(*draw(generator(10, PLANNED, r), PLANNED), r)
+
+    found = repeated(one, repetitions, title)
+    squares = np.array([e.value**2 for e in found])
+    bias = squares.mean() / truth - 1
+    rmse = math.sqrt(((squares - truth) ** 2).mean()) / floor
+    refused = float(np.mean([e.interval is None for e in found]))
+    return Figure(
+        repetitions,
+        f"bias {bias:+.1%}, RMSE {rmse:.2f} of the floor {floor:.3g}, interval refused in {refused:.0%}",
+        "|bias| ≤ 3%, RMSE ≤ 1.25 of the floor, or refused",
+        bool((abs(bias) <= 0.03 and rmse <= 1.25) or refused == 1) if full else None,
+        {"bias": float(bias), "rmse_over_floor": rmse, "refused": refused, "floor": floor},
+    )
 
 
 def planned() -> Iterator[tuple[str, Draw, float, Callable[[int], float]]]:
