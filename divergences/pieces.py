@@ -262,13 +262,14 @@ def _through(log_f: Callable[[Array, Array], Array], charts: Charts, tau: Array)
 
 
 def _sizes(f: Integrand, charts: Charts, tau: Array) -> Array:
-    """Log |f dx/dτ|."""
+    """Log |f dx/dτ|; NaN where it leaves floating point, as a generator of a large ratio may long before f does."""
     if not len(charts.kind):
         return np.empty((0, 0))
     anchor, offset, log_jacobian = charts.at(tau)
     with np.errstate(all="ignore"):
         size, _ = f(anchor.ravel(), offset.ravel())
-        return np.asarray(size).reshape(tau.shape) + log_jacobian
+        found = np.asarray(size).reshape(tau.shape) + log_jacobian
+    return np.where(np.isposinf(found), math.nan, found)
 
 
 def _graded(tails: Charts) -> Charts:

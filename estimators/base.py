@@ -107,10 +107,10 @@ class Estimator(Specified, nn.Module):
         """The value with its standard error, an interval or the reason why there is none, and what it bounds.
 
         Args:
-            x: data or target, (n, d).
+            x: data or target, (n, d), or (n,) for (n, 1) if y is (m,).
             y: model or reference, (m, d).
             confidence: of the interval, in (0, 1).
-            seed: of whatever is drawn (folds, directions, blocks).
+            seed: of whatever is drawn (folds, directions, blocks); None is 0, so that the answer is always the same.
             x_weights: one weight a point of x, which sum to 1.
             y_weights: the same for y.
             x_counts: how often each point of x stands in the sample, integers.

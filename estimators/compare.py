@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from estimators import joint as joint_rows
 from estimators import marginals, resampling
 from estimators.comparison import SCHEMA, Comparison, reading
+from estimators.door import count, fraction, not_negative, seeded
 from estimators.marginals import Marginal
 from estimators.tables import NA_VALUES, Column, Table, kind_of, listed, read
 
@@ -33,7 +34,7 @@ def compare(
     x: Any,
     y: Any,
     *,
-    seed: int = 0,
+    seed: int | None = 0,
     alpha: float = 0.05,
     min_effect: float = 0.05,
     permutations: int = 999,
@@ -55,7 +56,7 @@ def compare(
         x: the reference, P: an array (n,), (n, d) or (n, …), a tensor, a mapping of names to arrays, a pandas, polars
             or pyarrow table, or the path of a file or a folder of images.
         y: the current data, Q, in any of these forms. Columns are matched by name.
-        seed: all randomness comes from it.
+        seed: all randomness comes from it; None is 0, a fixed seed as well.
         alpha: level of the tests, and 1 − confidence of the intervals.
         min_effect: the smallest effect that counts as a difference.
         permutations: permutations for each test; columns with a small p-value get more, so that the adjustment for many
@@ -81,7 +82,8 @@ def compare(
         >>> result.table[0]["column"], result.table[0]["decision"]
         ('weight', 'differs')
     """
-    _check_options(seed, alpha, min_effect, permutations, nan_policy)
+    seed = seeded(seed).initial_seed()
+    _check_options(alpha, min_effect, permutations, nan_policy)
     a, b = (
         read(v, label, names=names, categorical=categorical, na_values=na_values) for v, label in ((x, "x"), (y, "y"))
     )
@@ -126,17 +128,13 @@ def compare(
     )
 
 
-def _check_options(seed: int, alpha: float, min_effect: float, permutations: int, nan_policy: str) -> None:
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must lie in (0, 1): got {alpha}")
-    if not min_effect >= 0:
-        raise ValueError(f"min_effect must not be negative: got {min_effect}")
-    if permutations < 1 / alpha - 1:
+def _check_options(alpha: float, min_effect: float, permutations: int, nan_policy: str) -> None:
+    fraction(alpha, "alpha")
+    not_negative(min_effect, "min_effect")
+    if count(permutations, "permutations") < 1 / alpha - 1:
         raise ValueError(
             f"permutations must be at least {math.ceil(1 / alpha) - 1} for alpha = {alpha}: got {permutations}"
         )
-    if seed < 0:
-        raise ValueError(f"seed must not be negative: got {seed}")
     if nan_policy not in ("omit", "raise"):
         raise ValueError(f'nan_policy must be "omit" or "raise": got {nan_policy!r}')
 

@@ -124,7 +124,7 @@ class Comparison:
 
 
 def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: float) -> str:
-    """The comparison in plain language."""
+    """The comparison in plain language; where a single column varies, the joint test is one of its distribution."""
     differ = [row for row in rows if row["decision"] == "differs"]
     compared = [row for row in rows if row["p"] is not None]
     noun = "column" if len(compared) == 1 else "columns"
@@ -141,13 +141,19 @@ def reading(rows: list[dict[str, Any]], joint: list[dict[str, Any]], alpha: floa
         said.append("No column could be compared.")
     if len(joint) and joint[0]["p"] is not None:
         p = joint[0]["p"]
-        said.append(f"Jointly p = {p:.2g} (permutation test of all columns together).")
+        varying = [row["column"] for row in compared if row["kind"] != "constant"]
+        if len(varying) == 1:
+            said.append(f"A permutation test of the distribution of {varying[0]!r} has p = {p:.2g}.")
+            found = "The distribution differs, in its shape or by less than min_effect."
+            missed = "That test, which looks for differences of any kind, does not see the difference."
+        else:
+            said.append(f"Jointly p = {p:.2g} (permutation test of all columns together).")
+            found = "The two data sets differ as a whole: in how columns depend on each other, or in many small ways."
+            missed = "The joint test does not see it, as happens when few columns carry a difference."
         if p <= alpha and not differ:
-            said.append(
-                "The two data sets differ as a whole: in how columns depend on each other, or in many small ways."
-            )
+            said.append(found)
         elif p > alpha and differ:
-            said.append("The joint test does not see it, as happens when few columns carry a difference.")
+            said.append(missed)
     elif joint:
         said.append(f"There is no joint test: {joint[0]['error']}.")
     for side in ("reference", "current"):

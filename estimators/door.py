@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from estimators import repeats
 
 SMALLEST, LARGEST = 1e-140, 1e140  # of deviations whose squares, and sums of squares, are still numbers
 SHARED = 0.01  # share of a sample's rows in the other one from which a note says so
@@ -38,6 +41,8 @@ def admit(
 ) -> Samples:
     """Tensors of one dtype and device from ``x`` and ``y``, arrays or tensors of shapes (..., n, d) and (..., m, d).
 
+    Where both have one axis, (n,) and (m,), their points have one coordinate, (n, 1) and (m, 1).
+
     Counts, (n,) and (m,), say how often each point stands in its sample: it is repeated as often.
 
     Raises:
@@ -51,15 +56,21 @@ def admit(
             "est.compare matches columns by name"
         )
     a, b = tensor(x, "x"), tensor(y, "y")
+    if a.ndim == b.ndim == 1:
+        a, b = a[:, None], b[:, None]
+    for name, t, value in (("x", a, x), ("y", b, y)):
+        if t.ndim < 2:
+            column = f"{name}.reshape(-1, 1)" if isinstance(value, Tensor) else f"np.reshape({name}, (-1, 1))"
+            hint = f"; for points of one coordinate pass {column}" if t.ndim == 1 else ""
+            raise ValueError(
+                f"{name} must have at least two axes, (..., n, d), or x and y one each: got shape {tuple(t.shape)}"
+                f"{hint}"
+            )
     if x_counts is not None:
         a = _repeated(a, x_counts, x_weights, "x")
     if y_counts is not None:
         b = _repeated(b, y_counts, y_weights, "y")
-    for name, t, value in (("x", a, x), ("y", b, y)):
-        if t.ndim < 2:
-            column = f"{name}[:, None]" if hasattr(value, "__array__") else f"np.reshape({name}, (-1, 1))"
-            hint = f"; for one-dimensional samples pass {column}" if t.ndim == 1 else ""
-            raise ValueError(f"{name} must have at least two axes, (..., n, d): got shape {tuple(t.shape)}{hint}")
+    for name, t in (("x", a), ("y", b)):
         if t.shape[-2] < minimum:
             raise ValueError(f"{name} needs at least {minimum} point{'s' * (minimum > 1)}: got shape {tuple(t.shape)}")
         if t.shape[-1] == 0:
@@ -92,10 +103,12 @@ def admit_thoroughly(
     minimum: int = 1,
     normalize: bool = False,
     nan_policy: str = "raise",
+    clustered: bool = False,
 ) -> Samples:
     """`admit`, then one problem in float64 whose numbers are finite and whose weights sum to 1.
 
-    ``nan_policy="omit"`` drops the rows with a NaN and says how many; ``normalize=True`` divides weights by their sum.
+    ``nan_policy="omit"`` drops the rows with a NaN and says how many; ``normalize=True`` divides weights by their sum;
+    ``clustered=True`` says that rows of a sample may depend on each other, so that copies need no note.
 
     Raises:
         ValueError: as `admit`; non-finite data; negative weights or weights that do not sum to 1; extra axes.
@@ -135,7 +148,22 @@ def admit_thoroughly(
         left = len(points) if weights is None else int((weights > 0).sum())
         if left < minimum:
             raise ValueError(f"{name}_weights leave {left} point{'s' * (left != 1)} with weight: {minimum} are needed")
-    return Samples(a, b, wa, wb, (*notes, *_shared(a, b)))
+    rows = a.cpu().numpy(), b.cpu().numpy()
+    hashes = repeats.hashes(rows[0]), repeats.hashes(rows[1])
+    notes.extend(_shared(*hashes))
+    if not (clustered or half):  # half precision is too coarse for equal rows to mean anything
+        counted = x_counts is not None, y_counts is not None  # counts say themselves that points repeat
+        shares = [
+            0.0 if own_counts else repeats.copied(points, own, other)
+            for points, own, other, own_counts in zip(rows, hashes, hashes[::-1], counted, strict=True)
+        ]
+        about = [f"{share:.0%} of the rows of {name}" for name, share in zip("xy", shares, strict=True) if share]
+        if about:
+            notes.append(
+                f"{' and '.join(about)} repeat others: if they are copies they are not independent draws, intervals "
+                "are too short and p-values too small; drop them, or pass clusters= to the test"
+            )
+    return Samples(a, b, wa, wb, tuple(notes))
 
 
 def check_unit(x: Tensor, y: Tensor) -> None:
@@ -146,23 +174,14 @@ def check_unit(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"x and y vary by {largest:.3g}, whose square is no number: divide both by a unit near that")
 
 
-def _shared(x: Tensor, y: Tensor) -> tuple[str, ...]:
+def _shared(a: repeats.Hashes, b: repeats.Hashes) -> tuple[str, ...]:
     """A note where rows of one sample stand in the other, though rows hardly repeat within a sample."""
-    a, b = (_hashes(points) for points in (x, y))
     if any(len(np.unique(h)) < 0.9 * len(h) for h in (a, b)):
         return ()
     count = len(np.intersect1d(a, b))
     if count <= SHARED * min(len(a), len(b)):
         return ()
     return (f"{count} rows of y also stand in x: samples that share points are not independent, as is assumed",)
-
-
-def _hashes(points: Tensor) -> np.ndarray[Any, Any]:
-    """One number a row, the same for equal rows."""
-    bits = np.ascontiguousarray((points + 0.0).cpu().numpy()).view(np.uint64)  # -0.0 + 0.0 is 0.0
-    factors = np.random.default_rng(0).integers(0, 2**63, bits.shape[-1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    mixed = (bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return ((mixed ^ (mixed >> np.uint64(32))) * factors).sum(-1, dtype=np.uint64)
 
 
 def seeded(seed: int | None) -> torch.Generator:
@@ -190,6 +209,15 @@ def fraction(value: Any, name: str) -> float:
     return float(value)
 
 
+def not_negative(value: Any, name: str) -> float:
+    """``value`` as a number, 0 or more. Raises TypeError or ValueError that name it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{name} must be a number, 0 or more: got {type(value).__name__} {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative: got {value}")
+    return float(value)
+
+
 def count(value: Any, name: str, least: int = 1) -> int:
     """``value`` as an integer of at least ``least``. Raises TypeError or ValueError that name it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -213,11 +241,21 @@ def tensor(value: Any, name: str) -> Tensor:
     except ValueError as error:
         raise TypeError(f"{name} must be an array of numbers: {error}") from None
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be an array of numbers: got {type(value).__name__} of dtype {array.dtype}")
+        raise TypeError(f"{name} must be an array of numbers: {_without_numbers(value, array)}")
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _without_numbers(value: Any, array: NDArray[Any]) -> str:
+    """What came instead of numbers: of a data frame, the first column that holds none."""
+    for column in getattr(value, "column_names", getattr(value, "columns", ())):
+        part = np.asarray(value[column]).ravel()
+        if part.dtype.kind not in "fiub":
+            held = "text" if any(isinstance(v, str) for v in part) else f"values of dtype {part.dtype}"
+            return f"column {column!r} holds {held}; est.compare takes such columns"
+    return f"got {type(value).__name__} of dtype {array.dtype}"
 
 
 def check_finite(points: Tensor, name: str) -> None:
@@ -236,7 +274,9 @@ def check_weights(weights: Tensor, name: str, normalize: bool = False) -> Tensor
     if bool((weights < 0).any()):
         raise ValueError(f"{name} must not be negative: got {float(weights.min()):g}")
     total = float(weights.sum())
-    if normalize and total > 0:
+    if total == 0:
+        raise ValueError(f"{name} have no mass: all are 0")
+    if normalize:
         return weights / total
     if abs(total - 1) > 1e-6:
         raise ValueError(f"{name} must sum to 1: the sum is {total:g}; pass normalize=True to divide by it")

@@ -58,6 +58,22 @@ _METHODS: dict[str, dict[str, Callable[[], Estimator]]] = {
     "wasserstein": {"auto": Wasserstein, "emd": EMD, "affine": AffineWasserstein, "critic": KantorovichRubinstein},
 }
 
+_TEST = "est.two_sample_test(x, y, 'kolmogorov_smirnov')"
+# What the names by which a divergence is also known, or asked for here by mistake, may stand for.
+_MEANT: dict[str, str] = {
+    **dict.fromkeys(("tv", "tvd", "total_variation_distance"), "'total_variation'"),
+    **dict.fromkeys(("jsd", "jensen_shannon", "jensen_shannon_divergence"), "'js'"),
+    **dict.fromkeys(("kld", "kullback_leibler", "kl_divergence"), "'kl'"),
+    **dict.fromkeys(("chi2", "chi_square", "chi_squared", "chisquare", "chisquared"), "'pearson_chi2'"),
+    **dict.fromkeys(("fid", "frechet_inception_distance", "frechet_distance"), "'frechet'"),
+    **dict.fromkeys(("energy", "cramer"), "'energy_distance'"),
+    **dict.fromkeys(("sliced", "swd"), "'sliced_wasserstein'"),
+    **dict.fromkeys(("w1", "earth_mover", "earth_movers_distance", "wasserstein_1"), "'wasserstein'"),
+    **dict.fromkeys(("w2", "wasserstein_2"), "'wasserstein', order=2"),
+    **dict.fromkeys(("ks", "kolmogorov_smirnov"), _TEST),
+    "precision_recall": "est.precision_recall(x, y)",
+}
+
 
 def names() -> tuple[str, ...]:
     """Every name that stands for a divergence which can be estimated and trained with."""
@@ -92,15 +108,15 @@ def estimate(
     """D(P‖Q) from samples, by the estimator that fits the name and the method; the choice stands in the notes.
 
     Args:
-        x: data or target, (n, d).
-        y: model or reference, (m, d).
+        x: data or target, (n, d), or (n,) for one coordinate where y has one axis too.
+        y: model or reference, (m, d) or (m,).
         divergence: a name of `names()`, "hellinger", "bhattacharyya", an object such as
             ``dv.get("renyi", alpha=2)``, or an estimator. Parameters may be options: ``"renyi", alpha=2``.
         method: "auto", or for what follows from an f-divergence "ratio", "knn", "histogram", "kde", "gaussian" or
             "variational", where that estimator takes it. "auto" chooses a model of the density ratio by held-out
             evidence, see `DensityRatio`; the other divergences have a default each.
-        options: those of `Estimator.estimate`: confidence, seed, weights, nan_policy; and arguments of the estimator
-            that is taken, such as ``order=2`` for "wasserstein".
+        options: those of `Estimator.estimate`: confidence, seed (None is 0, a fixed seed), weights, nan_policy; and
+            arguments of the estimator that is taken, such as ``order=2`` for "wasserstein".
 
     Raises:
         ValueError: an unknown name or method, or samples refused at the door.
@@ -175,7 +191,8 @@ def _f_divergence(name: str) -> dv.FDivergence:
     found = _known(name)
     if isinstance(found, dv.FDivergence):
         return found
-    raise ValueError(f"no estimator of the divergence {name!r}. Known names: {', '.join(names())}")
+    hint = f"; did you mean {_MEANT[name]}?" if name in _MEANT else "."
+    raise ValueError(f"no estimator of the divergence {name!r}{hint} Known names: {', '.join(names())}")
 
 
 def _known(name: str) -> dv.FDivergence | dv.Named:
@@ -183,8 +200,9 @@ def _known(name: str) -> dv.FDivergence | dv.Named:
     try:
         return dv.get(name)
     except ValueError:
-        near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+        plain = name.casefold().replace("-", "_").replace(" ", "_")
+        near = [_MEANT[plain]] if plain in _MEANT else list(map(repr, difflib.get_close_matches(plain, names(), n=1)))
+    hint = f"; did you mean {near[0]}?" if near else "."
     raise ValueError(f"unknown divergence {name!r}{hint} Known names: {', '.join(names())}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from estimators.results import Estimate
 NAMES = ("precision", "recall", "density", "coverage")
 _BLOCKS = 20
 _CLOSED = 1 + 1e-9  # a copy of the neighbour that gives a ball its radius lies in it, whatever the rounding
+_ALONE = 0.1  # of the points, which one ball holds and no other: from here on the value hangs on it
 _TILE = 4_000_000  # distances at a time
 
 
@@ -69,7 +70,8 @@ def precision_recall(
 
     Precision and density fall where the model leaves the data; recall and coverage fall where it drops a mode. One
     outlier of x inflates precision, one of y recall; density and coverage, whose balls are all around x, withstand the
-    second. They measure the supports, not the densities on them, and depend on n, m and k: compare models at equal
+    second, and density rises by at most 1/k of the first. A note names the ball that alone covers a tenth of the points
+    or more. They measure the supports, not the densities on them, and depend on n, m and k: compare models at equal
     sizes. For features of images (n, d) of a network, as for any points.
 
     Bound: "consistent" for the expectation of each at these n, m and k, not for a functional of P and Q.
@@ -100,7 +102,7 @@ def precision_recall(
     s = admit_thoroughly(x, y, minimum=k + 1, nan_policy=nan_policy)
     a, b = (part.cpu().numpy() for part in _centred(s))
     n, m = len(a), len(b)
-    values, covered = _four(a, b, k, metric)
+    values, covered, alone = _four(a, b, k, metric)
     spread = _spread(a, b, k, metric, values, 0 if seed is None else seed)
     expected = 1 - math.exp(sum(math.log(n - j) - math.log(n + m - j) for j in range(1, k + 1)))
     about = (f"of the data (x) and the model (y) at n = {n}, m = {m}, k = {k}: compare at equal sizes",)
@@ -109,6 +111,8 @@ def precision_recall(
         notes = s.notes + about
         if name == "coverage":
             notes += (f"for P = Q its mean is {expected:.4g}",)
+        if name in alone and alone[name].share >= _ALONE:
+            notes += (_warning(name, alone[name], k),)
         interval = None
         if math.isnan(stderr):
             notes += (f"no interval: it needs {5 * (k + 1)} points a side",)
@@ -132,22 +136,46 @@ def _centred(s: Samples) -> tuple[Any, Any]:
     return s.x - centre, s.y - centre
 
 
-def _four(a: Array, b: Array, k: int, metric: str) -> tuple[Array, NDArray[np.bool_]]:
-    """The four values in the order of `NAMES`, and which x are covered."""
+class _Alone(NamedTuple):
+    """The point whose ball holds the most points that no other ball holds, and their share of all points."""
+
+    point: int
+    share: float
+
+    @staticmethod
+    def of(times: NDArray[np.int64], ball: NDArray[np.int64]) -> _Alone:
+        """From how many balls hold each point, and one of them."""
+        held = np.bincount(ball[times == 1], minlength=1)
+        return _Alone(int(held.argmax()), float(held.max()) / len(times))
+
+
+def _warning(name: str, alone: _Alone, k: int) -> str:
+    around, of, other = ("x", "y", "density") if name == "precision" else ("y", "x", "coverage")
+    why = f"one ball adds at most 1/k = {1 / k:.2g} to it" if name == "precision" else "its balls are all around x"
+    return (
+        f"the ball around point {alone.point} of {around} alone covers {alone.share:.1%} of {of}: if that point is an "
+        f"outlier {name} is too large; drop outliers of {around}, or see {other}, which is less sensitive ({why})"
+    )
+
+
+def _four(a: Array, b: Array, k: int, metric: str) -> tuple[Array, NDArray[np.bool_], dict[str, _Alone]]:
+    """The four values in the order of `NAMES`, which x are covered, and what hangs on one ball."""
     radius_a, radius_b = (nearest_others(part, k, metric)[0][:, -1] for part in (a, b))
     n, m = len(a), len(b)
-    precise, recalled = np.zeros(m, dtype=bool), np.zeros(n, dtype=bool)
-    reached = np.zeros(n, dtype=np.int64)
+    held_b, ball_b, held_a, ball_a, reached = (np.zeros(size, dtype=np.int64) for size in (m, m, n, n, n))
     rows = max(1, _TILE // m)
     for start in range(0, n, rows):
         part = slice(start, start + rows)
         distance = _distances(a[part], b, metric)
         inside = distance <= radius_a[part, None] * _CLOSED
-        precise |= inside.any(0)
+        held_b += inside.sum(0)
+        ball_b = np.where(inside.any(0), start + inside.argmax(0), ball_b)
         reached[part] = inside.sum(1)
-        recalled[part] = (distance <= radius_b * _CLOSED).any(1)
+        back = distance <= radius_b * _CLOSED
+        held_a[part], ball_a[part] = back.sum(1), back.argmax(1)
     covered = reached > 0
-    return np.array([precise.mean(), recalled.mean(), reached.sum() / (k * m), covered.mean()]), covered
+    values = np.array([(held_b > 0).mean(), (held_a > 0).mean(), reached.sum() / (k * m), covered.mean()])
+    return values, covered, {"precision": _Alone.of(held_b, ball_b), "recall": _Alone.of(held_a, ball_a)}
 
 
 def _distances(a: Array, b: Array, metric: str) -> Array:

@@ -60,13 +60,14 @@ class EnergyDistance(MMD):
         return Inference(found.value, None, None, (*notes, note))
 
 
-def tail_index(s: Samples) -> tuple[float, float]:
+def tail_index(s: Samples, points: int | None = None) -> tuple[float, float]:
     """Hill's estimate of the largest a with E‖X‖^b < ∞ for all b < a, and its relative standard error.
 
-    From the tenth of the points that lie farthest from the medians of their samples; infinite where they do not tell.
+    From the ``points`` (a tenth of all) that lie farthest from the medians of their samples; infinite where they do not
+    tell.
     """
     r = torch.cat([(p - p.median(-2, keepdim=True).values).norm(dim=-1) for p in (s.x, s.y)]).sort().values
-    k = max(_FEWEST, len(r) // 10)
+    k = max(_FEWEST, len(r) // 10 if points is None else points)
     if len(r) < 4 * k or not float(r[-k - 1]) > 0:
         return math.inf, 0.0
     excess = float((r[-k:] / r[-k - 1]).log().mean())

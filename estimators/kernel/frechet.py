@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
 from estimators.kernel.energy import tail_index
@@ -17,6 +17,7 @@ from estimators.kernel.variance import growing_interval
 BLOCKS = 20
 MOMENTS = 4  # of the points, that a variance of second moments takes
 HEAVY = 0.5, 1.5  # a + b/√n, the share of the variance of ‖x − μ‖² that one of n points may make up at the most
+ERRORS = 2  # standard errors by which a tail index is below that: of exponential points it is, by one, often
 HELD = 512  # points that go through the features at once
 _MOODY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # differ in training
 
@@ -42,8 +43,9 @@ class Frechet(Estimator):
     Gradients: in x, y, the weights and the features, once, also where covariances have no full rank (a subgradient).
     Interval: around the debiased value, with the block jackknife's variance (above, the variance at the limit), widened
     by how far half samples extrapolate to another value, and reaching up to the plain value where that is asked for.
-    Refused below 5 points a side, where the two ways to take off the bias do not agree, such as for n < k, and where
-    one point makes up most of the variance; a note says where the tail makes doubtful the fourth moments that it takes.
+    Refused below 5 points a side, where no variation is seen beyond rounding, where the two ways to take off the bias
+    do not agree, such as for n < k, and where one point makes up most of the variance; a note says where the tail makes
+    doubtful the fourth moments that it takes.
 
     Raises:
         TypeError: features that cannot be called.
@@ -84,7 +86,11 @@ class Frechet(Estimator):
             m.training for m in self.features.modules() if isinstance(m, _MOODY)
         ):
             notes += ("the features are in training mode, where batches and chance change them: call .eval() first",)
+        if self.features is None:  # the units of features are their own
+            notes += scale.units(s)
         s = self._featured(s)
+        if (why := scale.constant(s)) is not None:
+            return Inference(float(squared_distance(s)), None, None, (*notes, why))
         n, m, k = len(s.x), len(s.y), s.x.shape[-1]
         if min(n, m) <= k:
             notes += (f"the covariances are rank deficient: {n} and {m} points in {k} dimensions",)
@@ -100,6 +106,9 @@ class Frechet(Estimator):
             why = "no interval: the weight lies on too few points to leave any out"
             return Inference(value, None, None, (*notes, why))
         variance = (B - 1) * float(leave.var(correction=0))
+        if not math.sqrt(variance) > (n + m) * torch.finfo(leave.dtype).eps * float(leave.abs().amax()):
+            why = "no interval: leaving out points changes nothing beyond rounding, so no sampling error can be seen"
+            return Inference(value, None, None, (*notes, why))
         half = intervals.half_width(math.sqrt(variance), confidence, B - 1)
         doubt = abs(intervals.half_sample_bias(lambda part: float(squared_distance(part)), s, plain, 1.0, seed) - bias)
         notes += (
@@ -111,12 +120,8 @@ class Frechet(Estimator):
             return Inference(value, math.sqrt(variance), None, (*notes, why))
         if (heavy := _heavy(s)) is not None:
             return Inference(value, math.sqrt(variance), None, (*notes, heavy))
-        index, error = tail_index(s)
-        if index < MOMENTS * (1 - error):
-            notes += (
-                f"the tail of the points has an estimated index of {index:.2g}; if that is its own, not only that of "
-                f"so few points, moments of order {MOMENTS} are missing and the interval is too short",
-            )
+        if s.x_weights is None and s.y_weights is None:
+            notes += _tail(s)
         low, high = growing_interval(debiased, variance, _slope(s), confidence, B - 1)
         interval = (low - doubt, high + doubt)
         if not self.debiased:
@@ -163,12 +168,23 @@ def squared_distance(s: Samples) -> Tensor:
 def _heavy(s: Samples) -> str | None:
     """Why the error is not known, where one point makes up most of the variance of the squared norms."""
     for name, points, w in (("x", s.x, s.x_weights), ("y", s.y, s.y_weights)):
-        w = torch.full((len(points),), 1 / len(points), dtype=points.dtype) if w is None else w
+        w = points.new_full((len(points),), 1 / len(points)) if w is None else w
         squares = (points - w @ points).square().sum(-1)
         share = intervals.largest_share(w * (squares - w @ squares))
         if share > HEAVY[0] + HEAVY[1] * math.sqrt(float(w.square().sum())):
             return f"no interval: one point of {name} makes up {share:.0%} of the variance of a second moment"
     return None
+
+
+def _tail(s: Samples) -> tuple[str, ...]:
+    """A note where the tail looks as if fourth moments were missing, by its √N farthest points."""
+    index, error = tail_index(s, math.isqrt(len(s.x) + len(s.y)))
+    if index >= MOMENTS * (1 - ERRORS * error):
+        return ()
+    return (
+        f"the tail of the points has an estimated index of {index:.2g}; below {MOMENTS} the moments of that order are "
+        "missing, and the interval is too short",
+    )
 
 
 def _slope(s: Samples) -> float:

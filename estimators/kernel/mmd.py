@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from divergences import kernels
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Estimator, Inference, full_precision, same_kind
 from estimators.door import Samples, admit, tensor
 from estimators.kernel import random_features
@@ -19,6 +19,7 @@ from estimators.ops import pairwise
 
 _MINIMUM = {"unbiased": 2, "biased": 1, "linear": 4, "block": 4, "random_features": 2}
 STATISTICS = tuple(_MINIMUM)
+_OF_TERMS = 1.5  # b of a + b/√n, the part of their variance that one of n terms may make up
 
 
 class MMD(Estimator):
@@ -52,7 +53,9 @@ class MMD(Estimator):
     Interval: normal, from the unbiased variance with its second-order part, above with the variance at the limit, so
     that it holds for P = Q, P ≠ Q and in between. ``stderr`` is never below the second-order part, which makes it
     conservative near P = Q, where the unbiased estimate, `variance`, may be negative ("linear" and "block": both from
-    the spread of the terms). With weights Σw² takes the place of 1/n: right to first order.
+    the spread of the terms). With weights Σw² takes the place of 1/n: right to first order. Refused where no variation
+    is seen beyond rounding, and where one point makes up over 40% of the variance, or over 70% of that of the row sums
+    within the samples, where its part may cancel.
 
     Raises:
         ValueError: an unknown name; fewer points than the statistic needs; weights for "linear" or "block".
@@ -158,12 +161,16 @@ class MMD(Estimator):
         """The statistic with an interval for MMD² of the kernel at the bandwidth that these points chose."""
         kernel = self.resolved_kernel(s)
         s = _centred(kernel, s)
-        if self.statistic in ("linear", "block"):
+        if (why := scale.constant(s)) is not None:
+            found = Inference(float(self.compute(s, generator)), None, None, (why,))
+        elif self.statistic in ("linear", "block"):
             found = self._from_terms(kernel, _shuffled(s, generator), confidence)
         elif self.statistic == "random_features":
             found = random_features.infer(kernel, s, self.features, confidence, generator)
         else:
             found = self._from_moments(kernel, s, confidence)
+        if isinstance(kernel, kernels.Kernel):
+            found = found._replace(notes=found.notes + scale.units(s))
         if repr(kernel) == repr(self.kernel):
             return found
         note = f"kernel {kernel!r}; a bandwidth chosen from the points is part of the definition here"
@@ -197,9 +204,11 @@ class MMD(Estimator):
             value, unbiased = float(self._statistic(kernel, s)), value
             interval = (interval[0], interval[1] + max(value - unbiased, 0.0))
             notes += (f"biased upwards by about {value - unbiased:.3g}, which the interval makes up for",)
+        root = math.sqrt(max(value, 0.0))
+        if (why := moments.refusal()) is not None:
+            return Inference(value if self.squared else root, None, None, (*notes, why))
         if self.squared:
             return Inference(value, stderr, interval, notes)
-        root = math.sqrt(max(value, 0.0))
         interval = (math.sqrt(max(interval[0], 0.0)), math.sqrt(max(interval[1], 0.0)))
         return Inference(root, stderr / (2 * root) if root > 0 else None, interval, notes)  # the delta method
 
@@ -210,8 +219,24 @@ class MMD(Estimator):
         notes = (f"the {self.statistic} statistic uses {used} of {len(s.x)} and {len(s.y)} points, in random order",)
         if len(terms) < intervals.FEWEST:
             return Inference(value, None, None, notes + (f"no interval from {len(terms)} terms",))
+        if (why := _refusal(terms, kernel, s)) is not None:
+            return Inference(value, None, None, (*notes, why))
         stderr = float(terms.std()) / math.sqrt(len(terms))
         return Inference(value, stderr, intervals.normal(value, stderr, confidence, len(terms) - 1), notes)
+
+
+def _refusal(terms: Tensor, kernel: Any, s: Samples) -> str | None:
+    """Why their mean has no interval, where they do not vary or one of them makes up most of the variance."""
+    largest = max(float(kernel(p, q[:1]).abs().amax()) for p, q in ((s.x, s.y), (s.y, s.x)))
+    rounding = len(terms) * torch.finfo(terms.dtype).eps * largest  # a term is a difference of values of the kernel
+    if not float(terms.std()) > rounding:
+        return "no interval: the terms show no sampling variation beyond rounding"
+    share = intervals.largest_share(terms - terms.mean())
+    if share > mmd_variance.HEAVY + _OF_TERMS / math.sqrt(len(terms)):
+        return (
+            f"no interval: one of {len(terms)} terms makes up {share:.0%} of the variance, so the limit is not normal"
+        )
+    return None
 
 
 def _shuffled(s: Samples, generator: torch.Generator) -> Samples:

@@ -144,6 +144,8 @@ def infer(kernel: Any, s: Samples, features: int, confidence: float, generator: 
         v,
         mmd_variance.residuals(found, part),
     )
+    if (why := m.refusal()) is not None:
+        return Inference(value, None, None, (*notes, why))
     interval = m._replace(unbiased=torch.tensor(value)).interval(confidence, effective - 1, spread**2)
     return Inference(value, math.hypot(m.stderr, spread), interval, notes)
 

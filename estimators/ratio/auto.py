@@ -12,7 +12,7 @@ from tqdm import tqdm
 from estimators.ratio import models as models
 from estimators.ratio.cross_fitting import FOLDS, CrossFit, Problem, Sides, evaluated, fitted, held_out_rows
 from estimators.ratio.one_step import terms, weighted_mean
-from estimators.ratio.repeats import atoms, supported
+from estimators.repeats import atoms, supported
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from estimators.ratio.repeats import TIES, copies, strays
+from estimators.repeats import TIES, copies, strays
 
 if TYPE_CHECKING:
     from estimators.ratio.models import Array, LogRatio, RatioModel

@@ -18,7 +18,7 @@ from estimators.ratio.auto import choose
 from estimators.ratio.cross_fitting import FOLDS, Problem, cross_fit, fitted, folds
 from estimators.ratio.kernel_ratio import KLIEP, ULSIF
 from estimators.ratio.limits import lower_bound, two_sided
-from estimators.ratio.repeats import TIES, decimals, rounded, strays
+from estimators.repeats import TIES, decimals, rounded, strays
 
 if TYPE_CHECKING:
     from estimators.ratio.models import LogRatio, RatioModel

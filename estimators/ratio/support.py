@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from estimators.ratio.cross_fitting import CrossFit, Problem, Sides
 from estimators.ratio.one_step import OneStep, kurtosis, one_step, terms, weighted_mean
-from estimators.ratio.repeats import atoms, copies
+from estimators.repeats import atoms, copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
 from estimators.transport.gelbrich import Gelbrich, gelbrich
@@ -70,7 +70,8 @@ class AffineWasserstein(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value; a two-sided interval where nothing speaks against the affine map."""
-        return in_units(lambda p, _: self._inferred(p, confidence, generator), s, 1 if self.rooted else 2)
+        found = in_units(lambda p, _: self._inferred(p, confidence, generator), s, 1 if self.rooted else 2)
+        return found._replace(notes=found.notes + scale.units(s))
 
     def _inferred(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         fitted = self._fitted(s)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from divergences import ConvergenceError
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Estimator, Inference, same_kind
 from estimators.door import Samples, admit_thoroughly, check_finite, check_weights
 from estimators.ops import sinkhorn
@@ -114,7 +114,10 @@ class EMD(Estimator):
             power = self._inferred(p, confidence, generator.initial_seed())
             return rooted_inference(power, self.order) if self.rooted else power
 
-        return found(s) if callable(self.metric) else in_units(found, s, 1 if self.rooted else self.order)
+        if callable(self.metric):
+            return found(s)
+        inferred = in_units(found, s, 1 if self.rooted else self.order)
+        return inferred._replace(notes=inferred.notes + scale.units(s))
 
     def _inferred(self, s: Samples, confidence: float, seed: int) -> Inference:
         d = s.x.shape[-1]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Inference, variance_of_mean
 from estimators.door import Samples
 from estimators.kernel.energy import tail_index
@@ -50,19 +50,23 @@ def degrees(f: Tensor, g: Tensor, s: Samples) -> float:
 def refusal(f: Tensor, g: Tensor, s: Samples, moments: float) -> str | None:
     """Why no normal limit may be used, if so.
 
-    There are too few points, x and y have the same ones, few of them make up the variance, or the tail is so heavy that
-    ``moments`` seem to be missing: a potential grows as the cost does, so that its variance takes twice its order.
+    There are too few points, they or the potentials do not vary, x and y have the same ones, few of them make up the
+    variance, or the tail is so heavy that ``moments`` seem to be missing: a potential grows as the cost does, so that
+    its variance takes twice its order.
     """
     if min(len(s.x), len(s.y)) < FEWEST:
         return f"no interval: needs at least {FEWEST} points a side"
     for name, w in (("x", s.x_weights), ("y", s.y_weights)):
         if w is not None and int((w > 0).sum()) < FEWEST:
             return f"no interval: the weight of {name} lies on fewer than {FEWEST} points"
-    if s.x_weights is None and s.y_weights is None and s.x.shape == s.y.shape:
-        if torch.equal(*(torch.unique(p, dim=0, return_inverse=True)[1].sort().values for p in (s.x, s.y))) and (
-            torch.equal(*(torch.unique(p, dim=0) for p in (s.x, s.y)))
-        ):
+    if (why := scale.constant(s)) is not None:
+        return why
+    if s.x_weights is None and s.y_weights is None:
+        (x, x_counts), (y, y_counts) = (torch.unique(p, dim=0, return_counts=True) for p in (s.x, s.y))
+        if torch.equal(x, y) and torch.equal(x_counts * len(s.y), y_counts * len(s.x)):
             return "no interval: x and y have the same points, from which no sampling error can be seen"
+    if not any(_varies(h) for h in (f, g)):
+        return "no interval: the potentials do not vary beyond rounding, so that no sampling error can be seen"
     effects = _effects(f, g, s)
     for name, e in zip("xy", effects, strict=True):
         share = intervals.largest_share(e)
@@ -81,6 +85,11 @@ def refusal(f: Tensor, g: Tensor, s: Samples, moments: float) -> str | None:
             f"normal limit takes moments of order {moments:g}"
         )
     return None
+
+
+def _varies(h: Tensor) -> bool:
+    """Whether potentials, which are sums of as many costs, differ by more than the rounding of those."""
+    return float(h.amax() - h.amin()) > len(h) * torch.finfo(h.dtype).eps * float(h.abs().amax())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from divergences import ConvergenceError
+from estimators import scale
 from estimators.base import Estimator, Inference, same_kind
 from estimators.door import Samples, admit_thoroughly, check_finite
 from estimators.ops import sinkhorn
@@ -142,7 +143,8 @@ class Sinkhorn(Estimator):
             scaled = Sinkhorn(self.order, blur, self.debiased, reach, self.iterations, self.metric)
             return scaled._inferred(p, confidence, seed)
 
-        return in_units(found, s, self.order)
+        inferred = in_units(found, s, self.order)
+        return inferred._replace(notes=inferred.notes + scale.units(s))
 
     def _inferred(self, s: Samples, confidence: float, seed: int) -> Inference:
         blur = self.blur_of(s)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from estimators import intervals
+from estimators import intervals, scale
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
 from estimators.transport.ground_costs import centred, check_order, in_units, weights_of
@@ -73,7 +73,9 @@ class SlicedWasserstein(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value with an interval that covers the draw of points and of directions."""
-        return in_units(lambda p, _: self._inferred(p, confidence, generator), s, 1 if self.rooted else self.order)
+        degree = 1 if self.rooted else self.order
+        found = in_units(lambda p, _: self._inferred(p, confidence, generator), s, degree)
+        return found._replace(notes=found.notes + scale.units(s))
 
     def _inferred(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         theta = self.directions(s.x, generator)

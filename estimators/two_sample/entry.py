@@ -30,7 +30,7 @@ def two_sample_test(
     y: Any,
     statistic: str | Estimator | C2ST = "auto",
     permutations: int = 999,
-    seed: int = 0,
+    seed: int | None = 0,
     *,
     early_stopping: bool = False,
     clusters: Ids | None = None,
@@ -70,11 +70,11 @@ def two_sample_test(
     tile, for each chunk of permutations; refused above 50,000, but for "auto", which then takes random frequencies).
 
     Args:
-        x: data or target, (n, d).
-        y: model or reference, (m, d).
+        x: data or target, (n, d), or (n,) for one coordinate where y has one axis too.
+        y: model or reference, (m, d) or (m,).
         statistic: a name, an estimator, or a `C2ST`.
         permutations: B, the number of random labellings.
-        seed: of the shuffle, the labellings and what the statistic draws.
+        seed: of the shuffle, the labellings and what the statistic draws; None is 0, a fixed seed as well.
         early_stopping: stop at the 20th permutation whose statistic is at least the observed one, with p = 20/L at the
             L-th permutation; else as above. The level stays exact (Besag and Clifford), p has a relative error of about
             a fifth, and under P = Q a B of 999 takes about 100 permutations. For a single statistic only: where several
@@ -174,7 +174,15 @@ def _pooled(
             f"statistic {entry.name!r} takes no weights: use mmd, mmd_agg, mmd_fuse, energy_distance, "
             "kolmogorov_smirnov, sliced_wasserstein, sinkhorn or emd"
         )
-    s = admit_thoroughly(x, y, *weights, minimum=entry.minimum, normalize=normalize, nan_policy=nan_policy)
+    s = admit_thoroughly(
+        x,
+        y,
+        *weights,
+        minimum=entry.minimum,
+        normalize=normalize,
+        nan_policy=nan_policy,
+        clustered=clusters is not None,
+    )
     n, m = len(s.x), len(s.y)
     shuffle = torch.randperm(n + m, generator=generator)
     keep = tuple(_kept(side, name, nan_policy) for side, name in ((x, "x"), (y, "y")))
@@ -210,7 +218,7 @@ def _kept(points: Any, name: str, nan_policy: str) -> Tensor:
     """Which rows the door keeps, so that their ids and weights can follow them."""
     rows = tensor(points, name)
     if nan_policy == "omit":
-        return ~torch.isnan(rows).any(-1)
+        return ~torch.isnan(rows.reshape(len(rows), -1)).any(-1)
     return torch.ones(len(rows), dtype=torch.bool)
 
 

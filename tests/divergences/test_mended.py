@@ -287,3 +287,13 @@ def test_scalars_of_any_library_are_numbers() -> None:
 def test_suggestions_do_not_depend_on_case() -> None:
     with pytest.raises(ValueError, match="choose from kl, "):
         dv.get("KL")
+
+
+@pytest.mark.parametrize("scale", [0.72, 0.75, 0.9, 2.0])
+def test_a_generator_that_overflows_far_out_is_no_infinite_value(scale: float) -> None:
+    """u² leaves floating point at a ratio of 1e154, where p²/q is long negligible."""
+    mine = dv.FDivergence.from_f(lambda u: (u - 1) ** 2, "mine")
+    variance = scale**2
+    chi2 = variance / math.sqrt(2 * variance - 1) - 1  # ∫ p²/q − 1 of N(0, 1) and N(0, s²)
+    assert mine(stats.norm(), stats.norm(0, scale)) == pytest.approx(chi2, rel=1e-8)
+    assert mine(stats.norm(), stats.norm(0, 0.7)) == math.inf

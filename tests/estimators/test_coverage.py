@@ -102,3 +102,33 @@ def test_few_points_have_values_without_intervals_and_faults_are_named():
             est.precision_recall(*arguments)
     with pytest.raises(ValueError, match="y has 1 NaN"):
         est.precision_recall(x, np.where(np.arange(40).reshape(20, 2) == 3, np.nan, x))
+
+
+@pytest.mark.parametrize(("n", "place"), [(1000, 0), (300, 299)])
+def test_a_ball_that_alone_covers_much_is_named(n, place, monkeypatch):
+    g = np.random.default_rng(3)
+    x = g.normal(size=(n, 2))
+    half = np.concatenate([g.normal(size=(n // 2, 2)), g.normal(50, 1, size=(n // 2, 2))])
+    outlier = x.copy()
+    outlier[place] = 1e6
+    clean, fooled = est.precision_recall(x, half), est.precision_recall(outlier, half)
+    assert clean.precision.value < 0.51 and fooled.precision.value > 0.99
+    assert not any("alone covers" in note for name in NAMES for note in getattr(clean, name).notes)
+    (note,) = [note for note in fooled.precision.notes if "alone covers" in note]
+    assert f"point {place} of x" in note and "density" in note
+    share = float(note.split("alone covers ")[1].split("%")[0]) / 100
+    assert share == pytest.approx(fooled.precision.value - clean.precision.value, abs=0.011)
+    assert fooled.density.value - clean.density.value <= 1 / 5 + 0.011
+    swapped = est.precision_recall(half, outlier)
+    (note,) = [note for note in swapped.recall.notes if "alone covers" in note]
+    assert f"point {place} of y" in note and "coverage" in note
+    assert not any("alone covers" in note for note in swapped.precision.notes)
+    monkeypatch.setattr("estimators.classical.coverage._TILE", 7 * n)
+    assert est.precision_recall(outlier, half).precision.notes == fooled.precision.notes
+
+
+def test_no_ball_is_named_for_equal_laws():
+    for seed in range(30):
+        g = np.random.default_rng(seed)
+        found = est.precision_recall(g.normal(size=(60, 3)), g.normal(size=(60, 3)))
+        assert not any("alone covers" in note for name in NAMES for note in getattr(found, name).notes)

@@ -292,6 +292,28 @@ def test_the_same_points_in_another_order_have_no_interval(estimator):
     assert any("x and y have the same points" in note for note in e.notes)
 
 
+TRANSPORTS = [est.EMD(), est.EMD(2), est.SlicedWasserstein(), est.MaxSlicedWasserstein(), est.Sinkhorn()]
+
+
+@pytest.mark.parametrize("estimator", TRANSPORTS, ids=repr)
+@pytest.mark.parametrize("d", [1, 3])
+def test_where_no_variation_is_seen_there_is_no_interval(estimator, d):
+    z = np.zeros((30, d))
+    for y in (z[:20], z + 1):
+        e = estimator.estimate(z, y, seed=0)
+        assert e.interval is None and e.stderr is None and any("no sampling error can be seen" in n for n in e.notes)
+    few = np.random.default_rng(0).normal(size=(12, d))
+    e = estimator.estimate(np.tile(few, (2, 1)), np.tile(few, (3, 1)), seed=0)
+    assert e.interval is None and any("x and y have the same points" in note for note in e.notes)
+
+
+def test_costs_that_do_not_vary_have_no_interval():
+    """Of 0 and 1 against ½ every point costs ½, whatever the shares: not an error of 0 but one that is not seen."""
+    e = est.EMD().estimate(np.repeat([0.0, 1.0], 15)[:, None], np.full((20, 1), 0.5))
+    assert e.value == pytest.approx(0.5) and e.interval is None
+    assert any("do not vary beyond rounding" in note for note in e.notes)
+
+
 @pytest.mark.parametrize("scale", [1e-100, 1e-30, 1e30, 1e100])
 @pytest.mark.parametrize(
     "estimator",

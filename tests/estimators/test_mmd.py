@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import energy_distance
+from scipy.stats import binom, energy_distance
 from sklearn.metrics.pairwise import laplacian_kernel, polynomial_kernel, rbf_kernel
 
 import divergences as dv
@@ -389,6 +389,68 @@ def test_a_heavy_tail_is_noted():
     assert est.EnergyDistance().estimate(huge, huge[:150] + 1).interval is None
     same = np.zeros((50, 1))
     assert est.EnergyDistance().estimate(same, same).value == 0.0
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(est.MMD(GAUSSIAN, statistic) for statistic in ("unbiased", "biased", "linear", "block", "random_features")),
+        est.MMD(GAUSSIAN, "biased", squared=False),
+        est.EnergyDistance(),
+    ],
+    ids=repr,
+)
+def test_where_no_variation_is_seen_there_is_no_interval(estimator):
+    z = np.zeros((30, 1))
+    one = z.copy()
+    one[0] = 1.0  # E h² and the effects of the points vanish for one 1 among zeros against zeros
+    for x, y in [(z, z[:20]), (z + 0.1, z[:20] + 0.1), (z, z + 1), (one, z)]:
+        e = estimator.estimate(x, y, seed=0)
+        assert e.interval is None and e.stderr is None
+        assert any("no sampling" in note for note in e.notes) or (x is one and estimator.statistic == "biased")
+    weights = np.r_[np.full(20, 0.05), np.zeros(10)]
+    far = np.r_[z[:20], z[:10] + 9]  # points that differ, without weight
+    if estimator.statistic not in ("linear", "block"):
+        assert estimator.estimate(far, z, x_weights=weights, seed=0).interval is None
+
+
+def test_one_far_point_has_no_interval():
+    x, y = normal(40, 1), normal(50, 1, seed=1)
+    x[3] = 1e4
+    e = est.EnergyDistance().estimate(x, y)
+    assert e.interval is None and any("one point makes up" in note for note in e.notes)
+    e = est.EnergyDistance().estimate(y, x + 3)
+    assert e.interval is None and any("one point makes up" in note for note in e.notes)
+    assert est.MMD(GAUSSIAN).estimate(x, y).interval is not None  # a bounded kernel does not see how far
+
+
+ORDINARY = {
+    "equal": lambda g, n: (g.normal(size=(n, 1)), g.normal(size=(n, 1))),
+    "shift": lambda g, n: (g.normal(size=(n, 2)), g.normal(size=(n, 2)) + [0.5, 0]),
+    "far": lambda g, n: (g.normal(size=(n, 1)), g.normal(size=(n, 1)) + 2),
+    "exponential": lambda g, n: (g.exponential(size=(n, 1)), 2 * g.exponential(size=(n, 1))),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("estimator", [est.MMD(), est.EnergyDistance()], ids=["mmd", "energy"])
+def test_ordinary_points_are_refused_in_less_than_3_of_100(estimator, name):
+    refused, R = 0, 0
+    for n, draws in ((20, 60), (100, 20), (500, 3)):
+        for k in range(draws):
+            e = estimator.estimate(*ORDINARY[name](np.random.default_rng([30, n, k]), n))
+            refused, R = refused + (e.interval is None), R + 1
+    assert binom.sf(refused - 1, R, 0.03) > 1e-3
+
+
+def test_rare_ones_are_covered_or_refused():
+    g, covered, printed = np.random.default_rng(20), 0, 0
+    for _ in range(200):
+        e = est.EnergyDistance().estimate(1.0 * (g.random((30, 1)) < 0.02), np.zeros((30, 1)))
+        if e.interval is not None:
+            printed += 1
+            covered += e.interval[0] <= 2 * 0.02**2 <= e.interval[1]  # 2p − 2p(1 − p)
+    assert binom.cdf(covered, printed, 0.95) > 1e-3
 
 
 LAWFUL = {

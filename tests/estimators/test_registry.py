@@ -1,6 +1,7 @@
 """Names, specifications and the one-call estimate."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import divergences as dv
 import estimators as est
 from divergences import kernels
 from divergences._spec import from_spec, to_spec
+from estimators import registry
 from estimators.space import Space
 
 RNG = np.random.default_rng(0)
@@ -87,6 +89,40 @@ def test_unknown_names_and_methods_are_refused():
         est.estimate(X, Y, "kolmogorov_smirnov")
     with pytest.raises(TypeError, match="divergence must be a name, an FDivergence or an Estimator: got int"):
         est.as_estimator(3)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("KL", "'kl'"),
+        ("Energy_Distance", "'energy_distance'"),
+        ("tv", "'total_variation'"),
+        ("TV", "'total_variation'"),
+        ("fid", "'frechet'"),
+        ("energy", "'energy_distance'"),
+        ("jensen-shannon", "'js'"),
+        ("Jensen Shannon", "'js'"),
+        ("chi-squared", "'pearson_chi2'"),
+        ("sliced", "'sliced_wasserstein'"),
+        ("w1", "'wasserstein'"),
+        ("w2", "'wasserstein', order=2"),
+        ("EMD", "'emd'"),
+        ("ks", "est.two_sample_test(x, y, 'kolmogorov_smirnov')"),
+        ("kolmogorov_smirnov", "est.two_sample_test(x, y, 'kolmogorov_smirnov')"),
+        ("precision_recall", "est.precision_recall(x, y)"),
+    ],
+)
+def test_names_that_people_type_are_hinted_at_and_not_taken(typed, meant):
+    for call in (est.as_estimator, lambda name: est.estimate(X, Y, name)):
+        with pytest.raises(ValueError, match=re.escape(f"divergence {typed!r}; did you mean {meant}? Known names: kl")):
+            call(typed)
+
+
+def test_every_hint_is_a_call_that_works():
+    given = {"est": est, "x": X, "y": Y}
+    for meant in sorted(set(registry._MEANT.values())):
+        call = meant if meant.startswith("est.") else f"est.estimate(x, y, {meant})"
+        assert eval(call, given) is not None, meant
 
 
 def test_a_space_survives_json_and_refuses_other_shapes():

@@ -101,8 +101,8 @@ def test_strings_are_no_numbers():
 
 
 def test_axes_that_do_not_fit_are_told_with_their_shapes(kind):
-    with pytest.raises(ValueError, match=r"x must have at least two axes.*\(40,\); .* pass x\[:, None\]"):
-        est.MMD()(kind(X[:, 0]), kind(Y[:, 0]))
+    with pytest.raises(ValueError, match=r"x must have at least two axes.*\(40,\); .* pass .*reshape"):
+        est.MMD()(kind(X[:, 0]), kind(Y))
     with pytest.raises(ValueError, match=r"share their last axis: got \(40, 2\) and \(30, 1\)"):
         est.EMD()(kind(X), kind(Y[:, :1]))
     with pytest.raises(ValueError, match=r"one problem, \(n, d\) and \(m, d\): got \(2, 40, 2\)"):

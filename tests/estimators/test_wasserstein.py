@@ -1,4 +1,4 @@
-"""W_p by the dimension: which estimator is taken, that it says so, and that it covers."""
+"""W_p by the dimension: which estimator is taken, that it says so, and that it covers; units, also of its kin."""
 
 import numpy as np
 import pytest
@@ -52,6 +52,45 @@ def test_the_plan_is_that_of_the_exact_solver():
     x, y = shifted(30, 5)
     found = est.Wasserstein(2).coupling(x, y)
     assert found.converged and found.value == pytest.approx(est.EMD(2, rooted=False)(x, y), rel=1e-12)
+
+
+IN_UNITS = [
+    est.MMD(), est.MMD(statistic="random_features"), est.EnergyDistance(), est.Frechet(), est.Wasserstein(1),
+    est.Wasserstein(2), est.AffineWasserstein(), est.EMD(), est.Sinkhorn(), est.SlicedWasserstein(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", IN_UNITS, ids=lambda e: type(e).__name__)
+def test_a_coordinate_that_swallows_the_others_is_named(estimator):
+    def named(x, y, **options):
+        return [note for note in estimator.estimate(x, y, seed=0, **options).notes if "standardise" in note]
+
+    x, y = np.random.default_rng(0).normal(size=(2, 60, 2))
+    (note,) = named(x * [1, 1e6], y * [1, 1e6] + [1, 0])
+    assert note.startswith("coordinate 1 makes up over 99.99% of the squared distances")
+    corners = np.tile([[-20.0, -1], [-20, 1], [20, -1], [20, 1]], (6, 1))
+    (note,) = named(corners, corners[:16] + [1, 0.5])
+    assert "coordinate 0 makes up 99.75%" in note  # 400/401
+    assert named(x, y) == named(x * [1, 5], y * [1, 5]) == named(x[:, :1], y[:, :1]) == []
+    assert named(x, y + [1e3, 0]) == []  # a shift is none of units
+    far, weights = np.r_[x[:50], x[50:] * [1, 1e6]], np.r_[np.full(50, 1 / 50), np.zeros(10)]
+    assert named(far, y) and named(far, y, x_weights=weights) == []
+
+
+def test_a_coordinate_that_does_not_vary_has_nothing_to_tell():
+    x, y = np.random.default_rng(0).normal(size=(2, 60, 2)) * [1, 0]
+    assert not any("standardise" in note for note in est.EnergyDistance().estimate(x, y).notes)
+    assert any("standardise" in note for note in est.EnergyDistance().estimate(x, y + [0, 0.1]).notes)
+
+
+def test_what_weighs_coordinates_itself_has_no_note_of_units():
+    def first(a, b):
+        return (a[..., :, None, 0] - b[..., None, :, 0]).abs()
+
+    x, y = np.random.default_rng(0).normal(size=(2, 60, 2)) * [1, 1e6]
+    own = [est.EMD(metric=first), est.Sinkhorn(metric=first), est.MMD(lambda a, b: -first(a, b))]
+    for estimator in [*own, est.Frechet(lambda p: p[:, :1])]:
+        assert not any("standardise" in note for note in estimator.estimate(x, y, seed=0).notes)
 
 
 def test_unknown_arguments_are_refused():
