@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +71,22 @@ def test_tiles_equal_the_reference(weighted, exclude_self):
         moments = pairwise.row_moments(GAUSSIAN, x, y, u, v, tile=tile, **options)
         for part, plain in zip(moments, reference.row_moments(GAUSSIAN, x, y, u, v, **options), strict=True):
             torch.testing.assert_close(part, plain, rtol=1e-13, atol=1e-13)
+
+
+MEMORY = """
+import resource, torch, estimators as est
+x, peak = torch.randn(6000, 1), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+est.EnergyDistance()(x[:2000], x[:2000])
+before = peak()
+est.EnergyDistance()(x[:50], x)
+est.EnergyDistance().variance(x[:50], x)
+print((peak() - before) / 1024)
+"""
+
+
+def test_sums_over_all_pairs_hold_a_few_tiles_in_memory():
+    found = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 80  # MB; the matrix of 6000² in single precision has 144, in double 288
 
 
 def test_tiles_have_the_gradients_of_the_reference():

@@ -8,12 +8,13 @@ product in double precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,17 +40,21 @@ def row_sums(
         K = _without_self(kernel(rows, y), start) if exclude_self else kernel(rows, y)
         return K.sum(-1) if y_weights is None else (K @ y_weights.unsqueeze(-1)).squeeze(-1)
 
-    pieces = list(_tiles(x, y, tile))
+    pieces = _tiles(x, y, tile)
     if len(pieces) == 1:
         return part(x, y, 0)
     if _wants_gradient(kernel, x, y, y_weights):
         found = [
-            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False) for start, rows in pieces
+            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False)
+            for start, rows in _shown(pieces)
         ]
-    else:
-        kernel = _fast(kernel, y)
-        found = [part(rows, y, start) for start, rows in pieces]
-    return torch.cat(found, -1)
+        return torch.cat(found, -1)
+    kernel = _fast(kernel, y)
+    sums = part(pieces[0][1], y, 0)
+    whole = sums.new_empty((*sums.shape[:-1], x.shape[-2]))  # small results left between tiles would fragment the heap
+    for start, rows in _shown(pieces):
+        whole[..., start : start + rows.shape[-2]] = part(rows, y, start)
+    return whole
 
 
 class RowMoments(NamedTuple):
@@ -81,24 +86,28 @@ def row_moments(
         kernel = _fast(kernel, y)
     v = torch.stack([y_weights, y_weights.square()], -1)
     w = torch.stack([x_weights, x_weights.square()], -1)
-    rows, columns, squares = [], [], []
-    for start, points in _tiles(x, y, tile):
+    one = kernel(x[..., :1, :], y[..., :1, :]) - shift
+    lead = one.shape[:-2]
+    # Written in place: small results that are left between tiles would fragment the heap.
+    rows, columns = one.new_zeros((*lead, x.shape[-2], 2)), one.new_zeros((*lead, y.shape[-2], 2))
+    squares = one.new_zeros(lead)
+    for start, points in _shown(_tiles(x, y, tile)):
         K = kernel(points, y) - shift
         K = _without_self(K, start) if exclude_self else K
         u = w[..., start : start + points.shape[-2], :]
-        rows.append(K @ v)
-        columns.append(K.mT @ u)
-        squares.append((u[..., 1] * (K.square() @ v[..., 1:]).squeeze(-1)).sum(-1))
-    row, column = torch.cat(rows, -2), torch.stack(columns).sum(0)
-    return RowMoments(row[..., 0], column[..., 0], row[..., 1], column[..., 1], torch.stack(squares).sum(0))
+        rows[..., start : start + points.shape[-2], :] = K @ v
+        columns += K.mT @ u
+        squares += (u[..., 1] * (K.square() @ v[..., 1:]).squeeze(-1)).sum(-1)
+    return RowMoments(rows[..., 0], columns[..., 0], rows[..., 1], columns[..., 1], squares)
 
 
-def _wants_gradient(kernel: Kernel, *inputs: Tensor | None) -> bool:
+def _wants_gradient(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> bool:
+    """Whether the sums have a gradient, in the points, the weights or what the kernel holds, such as a network."""
     if not torch.is_grad_enabled():
         return False
-    if any(t is not None and t.requires_grad for t in inputs) or not getattr(kernel, "is_radial", False):
-        return True  # a kernel that is not radial may be a network
-    return bool(kernel.of_squared_distance(torch.ones(1, 1)).requires_grad)  # type: ignore[attr-defined]
+    if any(w is not None and w.requires_grad for w in weights):
+        return True
+    return bool(kernel(x[..., :1, :], y[..., :1, :]).requires_grad)
 
 
 def _fast(kernel: Kernel, y: Tensor) -> Kernel:
@@ -117,13 +126,16 @@ def _fast(kernel: Kernel, y: Tensor) -> Kernel:
     return against_y
 
 
-def _tiles(x: Tensor, y: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
+def _tiles(x: Tensor, y: Tensor, tile: int) -> list[tuple[int, Tensor]]:
     """Rows of x with the index of the first, few enough that a tile has at most ``tile`` kernel values."""
     n, m = x.shape[-2], y.shape[-2]
     batch = max(x[..., 0, 0].numel(), y[..., 0, 0].numel())
     size = max(1, tile // max(1, batch * m))
-    for start in range(0, n, size):
-        yield start, x[..., start : start + size, :]
+    return [(start, x[..., start : start + size, :]) for start in range(0, n, size)]
+
+
+def _shown(pieces: list[tuple[int, Tensor]]) -> Iterable[tuple[int, Tensor]]:
+    return tqdm(pieces, desc="kernel sums", delay=2, leave=False) if len(pieces) > 1 else pieces
 
 
 def _without_self(K: Tensor, start: int) -> Tensor:
