@@ -83,11 +83,22 @@ def _parser() -> Parser:
         "one divergence D(P‖Q), P the reference and Q the current data",
         "examples:\n"
         "  divergences estimate kl reference.npy current.npy --method knn\n"
-        "  divergences estimate sinkhorn reference.csv current.csv --json",
+        "  divergences estimate wasserstein reference.csv current.csv --option order=2 --confidence 0.99\n"
+        "  divergences estimate sinkhorn reference.csv current.csv --drop-missing --json",
     )
     estimate.add_argument("name", metavar="NAME", help="the divergence; see `divergences list`")
     _sides(estimate)
     estimate.add_argument("--method", metavar="M", default="auto", help="how to estimate it (default auto)")
+    estimate.add_argument("--confidence", metavar="C", type=float, default=0.95, help="of the interval (default 0.95)")
+    estimate.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        type=_option,
+        action="append",
+        default=[],
+        help="an argument of the divergence or of its estimator, such as alpha=2 or order=2; may be repeated",
+    )
+    _incomplete(estimate)
     _common(estimate)
 
     test = _command(
@@ -110,6 +121,7 @@ def _parser() -> Parser:
     test.add_argument(
         "--strata", metavar="COLUMN", help="ids of strata (sites, pairs): labels are permuted within each"
     )
+    _incomplete(test)
     _common(test)
 
     names = _command(
@@ -139,6 +151,28 @@ def _sides(command: argparse.ArgumentParser) -> None:
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", metavar="N", type=int, default=0, help="all randomness comes from it (default 0)")
     command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _incomplete(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--drop-missing",
+        dest="nan_policy",
+        action="store_const",
+        const="omit",
+        default="raise",
+        help="drop rows with a missing value, and say how many (default: an error)",
+    )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``key=value``, the value a number or another literal of JSON, or else text."""
+    key, sign, value = text.partition("=")
+    if not (key.isidentifier() and sign):
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as alpha=2: got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _names(text: str) -> list[str]:
@@ -207,7 +241,16 @@ def _estimate(arguments: argparse.Namespace) -> int:
     from estimators import registry
 
     a, b = _tables(arguments)
-    found = registry.estimate(a.matrix(), b.matrix(), arguments.name, method=arguments.method, seed=arguments.seed)
+    found = registry.estimate(
+        a.matrix(arguments.nan_policy),
+        b.matrix(arguments.nan_policy),
+        arguments.name,
+        method=arguments.method,
+        seed=arguments.seed,
+        confidence=arguments.confidence,
+        nan_policy=arguments.nan_policy,
+        **dict(arguments.option),
+    )
     print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
     return 0
 
@@ -219,14 +262,15 @@ def _test(arguments: argparse.Namespace) -> int:
     clusters, strata = (_ids(a, b, name) for name in (arguments.clusters, arguments.strata))
     points = [name for name in a.columns if name not in (arguments.clusters, arguments.strata)]
     found = two_sample_test(
-        a.select(points).matrix(),
-        b.select(points).matrix(),
+        a.select(points).matrix(arguments.nan_policy),
+        b.select(points).matrix(arguments.nan_policy),
         statistic=arguments.statistic,
         permutations=arguments.permutations,
         seed=arguments.seed,
         early_stopping=arguments.early_stopping,
         clusters=clusters,
         strata=strata,
+        nan_policy=arguments.nan_policy,
     )
     print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if arguments.json else found)
     return 0
@@ -260,8 +304,10 @@ def _list(arguments: argparse.Namespace) -> int:
     from estimators import registry
     from estimators.two_sample import NAMES
 
+    known = registry.names()
     found = {
-        "estimate": list(registry.names()),
+        "estimate": list(known),
+        "more": [name for name in divergences.names() if name not in known and name != "kolmogorov_smirnov"],
         "exact": list(divergences.names()),
         "test": list(NAMES),
     }
@@ -270,6 +316,7 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     titles = {
         "estimate": "divergences that can be estimated from samples",
+        "more": "estimated from samples alone, some with --option, such as alpha=2",
         "exact": "divergences with exact values, some with parameters",
         "test": "statistics of `divergences test`",
     }

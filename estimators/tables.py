@@ -58,8 +58,8 @@ class Table:
             raise ValueError(f"{self.source} has no column {unknown[0]!r}; it has {listed(self.columns)}")
         return replace(self, columns={name: self.columns[name] for name in names})
 
-    def matrix(self) -> NDArray[np.float64]:
-        """All columns as one (n, d) matrix.
+    def matrix(self, nan_policy: str = "raise") -> NDArray[np.float64]:
+        """All columns as one (n, d) matrix, with NaN for what is missing where ``nan_policy`` is "omit".
 
         Raises:
             TypeError: a column is not numeric.
@@ -70,7 +70,7 @@ class Table:
                 raise TypeError(f"{self.source}: column {column.name!r}: {column.error}")
             if not column.numeric:
                 raise TypeError(f"{self.source}: column {column.name!r} is not numeric; leave it out or use `compare`")
-            if column.missing.any():
+            if nan_policy == "raise" and column.missing.any():
                 count, first = int(column.missing.sum()), int(column.missing.argmax())
                 raise ValueError(
                     f"{self.source}: column {column.name!r} has {count} missing or NaN value(s), first in row {first}"

@@ -69,10 +69,33 @@ def test_estimate_and_test(files, capsys):
     assert json.loads(out)["p_value"] == pytest.approx(0.01)
 
 
+def test_options_of_a_divergence_and_its_estimator(files, capsys):
+    half = json.loads(run(capsys, *"estimate renyi ref.npy other.npy --option alpha=0.5 --json".split())[1])
+    bhattacharyya = json.loads(run(capsys, *"estimate bhattacharyya ref.npy other.npy --json".split())[1])
+    assert half["value"] == pytest.approx(2 * bhattacharyya["value"])
+    wide, narrow = (
+        json.loads(run(capsys, *f"estimate wasserstein ref.npy other.npy --option order=2 {c} --json".split())[1])
+        for c in ("--confidence 0.99", "")
+    )
+    assert wide["interval"][0] < narrow["interval"][0] < narrow["interval"][1] < wide["interval"][1]
+
+
+@pytest.mark.parametrize("command", ["estimate energy_distance", "test --statistic mmd --permutations 19"])
+def test_rows_with_missing_values_are_dropped_where_asked(files, capsys, command):
+    status, out, _ = run(capsys, *command.split(), "ref.npy", "nan.npy", "--drop-missing", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert (found["n"], found["m"]) == (len(np.load("ref.npy")), len(np.load("nan.npy")) - 1)
+    assert any("1 of" in note and "dropped for NaN" in note for note in found["notes"])
+
+
 def test_list(files, capsys):
     status, out, _ = run(capsys, "list", "--json")
     assert status == 0
     assert {"kl", "mmd", "sinkhorn"} <= set(json.loads(out)["estimate"])
+    for name in json.loads(out)["more"]:  # each is estimated, or asks for its parameter
+        _, out, err = run(capsys, "estimate", name, "ref.npy", "same.npy", "--json")
+        assert out or "needs its parameter" in err
     assert "sliced_wasserstein" in run(capsys, "list")[1]
 
 
@@ -93,6 +116,9 @@ def test_list(files, capsys):
         ("estimate kl ref.npy empty.npy", "empty.npy is empty"),
         ("estimate kll ref.npy same.npy", "'kll'"),
         ("estimate kl ref.npy same.npy --method none", "'none'"),
+        ("estimate renyi ref.npy same.npy --option alpha", "must be KEY=VALUE"),
+        ("estimate kl ref.npy same.npy --option alpha=2", "alpha"),
+        ("estimate kl ref.npy same.npy --confidence 95", "confidence must lie in (0, 1)"),
         ("test ref.npy same.npy --statistic none", "'none'"),
         ("test a.csv b.csv", "a.csv: column 'city' is not numeric"),
         ("nonsense", "invalid choice"),
