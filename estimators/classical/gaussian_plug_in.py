@@ -55,9 +55,9 @@ class GaussianPlugIn(Estimator):
     Cost: O((n + m) d³), memory O((n + m) d).
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: normal, with an upper end whose own error, which near P = Q grows with D, puts the value there. Where
-    moments that are 10 standard errors up in D make it infinite, the limit is skewed (it held 89% for chi2 between
-    N(0, 1) and N(0, 0.8²) at n = 300), and the interval takes in D at the moments that lie the normal quantile of
-    standard errors down and up; where the upper is inf there is no upper limit. It is refused where D is infinite, of
+    moments that are 10 standard errors up in D make it infinite, the limit is skewed, and the interval takes in D at
+    the moments that lie the normal quantile of standard errors down and up; where the upper is inf there is no upper
+    limit. It is refused where D is infinite, of
     all points or without one, where points repeat, where tests of normality of x and y (Mardia's of skewness and
     kurtosis, that of Henze and Zirkler, and one by neighbours, on at most 1000 points) reject at level 0.05 in all, and
     where a corrected square is below 0 by its error. The tests see a narrow spike that holds a tenth of the mass from
