@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from estimators import intervals
 from estimators.door import Samples
@@ -112,10 +114,11 @@ def residuals(kernel: Any, s: Samples) -> Residuals:
 def _passes(kernel: Any, s: Samples, w: Tensor, v: Tensor) -> tuple[pairwise.RowMoments, ...]:
     # A constant changes neither the statistic nor its variance; without it both keep their digits.
     shift = kernel(s.x[..., :100, :], s.y[..., :100, :]).detach().mean((-2, -1), keepdim=True)
+    bar = partial(tqdm, desc="kernel sums", delay=2, leave=False)
     return (
-        pairwise.row_moments(kernel, s.x, s.x, w, w, exclude_self=True, shift=shift),
-        pairwise.row_moments(kernel, s.y, s.y, v, v, exclude_self=True, shift=shift),
-        pairwise.row_moments(kernel, s.x, s.y, w, v, shift=shift),
+        pairwise.row_moments(kernel, s.x, s.x, w, w, exclude_self=True, shift=shift, progress=bar),
+        pairwise.row_moments(kernel, s.y, s.y, v, v, exclude_self=True, shift=shift, progress=bar),
+        pairwise.row_moments(kernel, s.x, s.y, w, v, shift=shift, progress=bar),
     )
 
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
+Tile = tuple[int, Tensor]  # rows of x, and the index of the first
 
 TILE = 2**20  # kernel values held at once: 8 MB in float64
 
@@ -45,14 +45,13 @@ def row_sums(
         return part(x, y, 0)
     if _wants_gradient(kernel, x, y, y_weights):
         found = [
-            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False)
-            for start, rows in _shown(pieces)
+            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False) for start, rows in pieces
         ]
         return torch.cat(found, -1)
     kernel = _fast(kernel, y)
     sums = part(pieces[0][1], y, 0)
     whole = sums.new_empty((*sums.shape[:-1], x.shape[-2]))  # small results left between tiles would fragment the heap
-    for start, rows in _shown(pieces):
+    for start, rows in pieces:
         whole[..., start : start + rows.shape[-2]] = part(rows, y, start)
     return whole
 
@@ -77,10 +76,12 @@ def row_moments(
     exclude_self: bool = False,
     shift: float | Tensor = 0.0,
     tile: int = TILE,
+    progress: Callable[[list[Tile]], Iterable[Tile]] = iter,
 ) -> RowMoments:
     """The sums of `RowMoments` with w = ``x_weights`` and v = ``y_weights``, in one pass.
 
     ``shift``, a number or (..., 1, 1), is taken from every kernel value, so that its variation keeps its digits.
+    ``progress`` is given the tiles and gives them back, one by one, such as a bar.
     """
     if not _wants_gradient(kernel, x, y, x_weights, y_weights):
         kernel = _fast(kernel, y)
@@ -91,7 +92,7 @@ def row_moments(
     # Written in place: small results that are left between tiles would fragment the heap.
     rows, columns = one.new_zeros((*lead, x.shape[-2], 2)), one.new_zeros((*lead, y.shape[-2], 2))
     squares = one.new_zeros(lead)
-    for start, points in _shown(_tiles(x, y, tile)):
+    for start, points in progress(_tiles(x, y, tile)):
         K = kernel(points, y) - shift
         K = _without_self(K, start) if exclude_self else K
         u = w[..., start : start + points.shape[-2], :]
@@ -126,16 +127,12 @@ def _fast(kernel: Kernel, y: Tensor) -> Kernel:
     return against_y
 
 
-def _tiles(x: Tensor, y: Tensor, tile: int) -> list[tuple[int, Tensor]]:
+def _tiles(x: Tensor, y: Tensor, tile: int) -> list[Tile]:
     """Rows of x with the index of the first, few enough that a tile has at most ``tile`` kernel values."""
     n, m = x.shape[-2], y.shape[-2]
     batch = max(x[..., 0, 0].numel(), y[..., 0, 0].numel())
     size = max(1, tile // max(1, batch * m))
     return [(start, x[..., start : start + size, :]) for start in range(0, n, size)]
-
-
-def _shown(pieces: list[tuple[int, Tensor]]) -> Iterable[tuple[int, Tensor]]:
-    return tqdm(pieces, desc="kernel sums", delay=2, leave=False) if len(pieces) > 1 else pieces
 
 
 def _without_self(K: Tensor, start: int) -> Tensor:
