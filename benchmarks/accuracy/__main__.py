@@ -17,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("goals", nargs="*", metavar="GOAL", help=f"of {', '.join(GOALS)}")
     parser.add_argument("--full", action="store_true", help="as many repetitions as the bar asks for (hours)")
+    parser.add_argument("--problem", metavar="TEXT", default="", help="only cases whose problem has this text")
     parser.add_argument("--resume", action="store_true", help="leave out what this code has measured")
     parser.add_argument(
         "--backwards", action="store_true", help="last case first: with --resume a second process helps"
@@ -29,6 +30,8 @@ def main() -> None:
     for name in options.goals or GOALS:
         cases = list(GOALS[name](options.full))
         for case in reversed(cases) if options.backwards else cases:
+            if options.problem not in case.problem:
+                continue
             if options.resume and any(row["code"] == at for row in kept(name, tier, cases) if same(row, case)):
                 continue
             start = time.perf_counter()

@@ -176,7 +176,7 @@ def counted(covered: Covered, n: int, repetitions: int, full: bool) -> Figure:
     # Where there is no oracle on paper, one who knows the spread of the estimator stands in.
     spread = float(np.std([value for value, _ in found], ddof=1))
     half = 1.96 * spread if covered.oracle is None else covered.oracle(n)
-    if widths and math.isfinite(covered.truth) and half > 0:
+    if widths and math.isfinite(covered.truth) and half > 1e-9 * abs(covered.truth):  # rounding is no yardstick
         ratio = float(np.mean(widths)) / (2 * half)
         values["width_over_oracle"] = ratio
         wide = ratio > 1.5
