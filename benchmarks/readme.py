@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import results
+from benchmarks.accuracy import TITLES
 from benchmarks.pages import ROOT, main, table
 from estimators.report import number
 
@@ -45,15 +46,23 @@ def demo(found: dict[str, Any]) -> str:
 
 
 def accuracy(found: dict[str, Any]) -> str:
-    rows = []
+    rows, goals = [], []
     for goal, measured in found["goals"].items():
+        verdicts = [row["met"] for row in measured["rows"]]
+        goals.append([goal, TITLES[goal], *(str(verdicts.count(v)) for v in (True, False, None)), measured["tier"]])
         for row in measured["rows"]:
             met = {True: "met", False: "**short**", None: "undecided"}[row["met"]]
             cells = [goal, row["problem"], row["method"], str(row["n"]), row["figure"], row["bar"] or "–", met]
             rows.append([cell.replace("|", "\\|") for cell in cells] + [str(row["repetitions"])])
     heads = ["goal", "problem", "method", "n", "figure", "bar", "", "repetitions"]
     machines = {source({**found, "machine": measured["machine"]}) for measured in found["goals"].values()}
-    return table(heads, rows) + "\n\n" + " ".join(sorted(machines))
+    return "\n\n".join([
+        table(["goal", "what", "rows met", "short", "undecided", "repetitions"], goals),
+        "<details><summary>Every row: figure, bar and repetitions</summary>",
+        table(heads, rows),
+        "</details>",
+        " ".join(sorted(machines)),
+    ])  # fmt: skip
 
 
 def exact_speed(found: dict[str, Any]) -> str:

@@ -16,6 +16,8 @@ COLUMNS = 64  # looked at, of all that rows have, for what explains that they re
 DISTINCT = 10  # points a distinct value has, on average, where the laws are taken to be made of atoms
 SUPPORTED = 5  # points of a value on each side, as the χ² test asks for: the logarithm of its frequency is near normal
 TIES = 0.01  # share of repeated points from which the data are no draw from a density
+DIGITS = 12  # of the largest value, at which values that differ by rounding alone are equal
+ROUNDINGS = 64  # of the largest value, by which values may differ that were computed in other ways
 _GRID = 1e-6  # in steps, how far a value may lie from a grid
 
 Array = NDArray[np.float64]
@@ -80,7 +82,7 @@ def on_grid(values: Array) -> bool:
 
 def copies(x: Array, y: Array) -> np.ndarray:
     """One number for each row of x and then of y, the same for equal rows."""
-    return np.unique(np.concatenate([x, y]), axis=0, return_inverse=True)[1].ravel()
+    return np.unique(hashes(np.concatenate([x, y])), return_inverse=True)[1]
 
 
 def atoms(x: Array, y: Array) -> bool:
@@ -96,12 +98,23 @@ def supported(x: Array, y: Array, x_weights: Array | None, y_weights: Array | No
     return bool(min(np.bincount(part, w, size).min() for part, w in parts) >= SUPPORTED)
 
 
-def decimals(x: Array, y: Array) -> tuple[int, ...]:
-    """The decimals of each coordinate to which 12 digits of its largest value reach: what is below is rounding."""
-    largest = np.maximum(np.abs(np.concatenate([x, y])).max(0), np.finfo(float).tiny)
-    return tuple(12 - math.ceil(v) for v in np.log10(largest))
+def decimals(x: Array, y: Array) -> tuple[int, ...] | None:
+    """The decimals of each coordinate at which 3 · 0.1 and 0.3 are one value; None where that is no matter of rounding.
+
+    It is one where the laws are then made of atoms and no value moves by more than a few roundings. A density that lies
+    far from 0 has few values at 12 digits as well, but moves by more.
+    """
+    both = np.concatenate([x, y])
+    largest = np.maximum(np.abs(both).max(0), np.finfo(float).tiny)
+    digits = tuple(DIGITS - math.ceil(v) for v in np.log10(largest))
+    merged = rounded(both, digits)
+    if not atoms(merged[: len(x)], merged[len(x) :]):
+        return None
+    return digits if bool((np.abs(merged - both).max(0) <= ROUNDINGS * np.finfo(float).eps * largest).all()) else None
 
 
-def rounded(points: Array, digits: tuple[int, ...]) -> Array:
-    """The points with their coordinates at ``digits`` decimals, so that 3 · 0.1 and 0.3 are one value."""
+def rounded(points: Array, digits: tuple[int, ...] | None) -> Array:
+    """The points with their coordinates at ``digits`` decimals, as they are for None."""
+    if digits is None:
+        return points
     return np.column_stack([np.round(column, k) for column, k in zip(points.T, digits, strict=True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ def target(divergence: Any, estimator: str) -> Target:
 
     Raises:
         NotImplementedError: a divergence that is no function of an f-divergence.
-        TypeError: neither a name nor a divergence, or a name that needs a parameter.
+        TypeError: neither a name nor a divergence, a name that needs a parameter, or one that is no number.
         ValueError: an unknown name.
     """
     found = dv.get(divergence) if isinstance(divergence, str) else divergence
@@ -58,7 +59,10 @@ def target(divergence: Any, estimator: str) -> Target:
     if found.name == "bhattacharyya":
         return Target(found.name, dv.Alpha(0.5), lambda v: 0.5 * _log_power(v, 0.5))
     if found.name == "renyi":
-        alpha = float(found.arguments["alpha"])
+        alpha = found.arguments["alpha"]
+        if not isinstance(alpha, Real):
+            raise TypeError(f"alpha must be a number: got {alpha!r}")
+        alpha = float(alpha)
         if alpha == 1:
             return _bounded(found.name, dv.KL())
         if 0 < alpha < math.inf:

@@ -198,7 +198,7 @@ class FittedRatio:
 def _problem(s: Samples) -> Problem:
     """The samples as arrays in lexicographic order, so that folds and models do not hang on the order of points.
 
-    Points without weight are left out, and what is beyond 12 digits, which is rounding, so that equal values are equal.
+    Points without weight are left out. Values of atoms that differ by rounding alone are one.
     """
     arrays = [points.detach().cpu().double().numpy() for points in (s.x, s.y)]
     digits = decimals(*arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +43,16 @@ def _one_sided(
 ) -> list[str]:
     one, other = names
     why, shares = [], shares if weights is None else shares * weights
-    share = weighted_mean(alone.astype(float), alone_weights)[0]
+    share = _mass(alone, alone_weights)
     if share * math.sqrt(len(shares)) > BEYOND:
         why.append(
             f"{share:.0%} of {one} lies where the fitted ratio finds no {other}: the divergence may be far larger, or "
             "infinite"
         )
-    total = shares.sum()
-    effective = float(total**2 / np.square(shares).sum() / len(shares)) if total > 0 else 1.0
-    if effective < len(shares) ** -SCARCE:
+    part = effective(shares, shares) / len(shares) if shares.any() else 1.0
+    if part < len(shares) ** -SCARCE:
         why.append(
-            f"effective sample size of the density ratio on {other}: {effective:.1%} of its points; a few points carry "
+            f"effective sample size of the density ratio on {other}: {part:.1%} of its points; a few points carry "
             "the mean, and the divergence may be far larger"
         )
     return why
@@ -97,7 +96,7 @@ def _beyond(g: Sides, s: Problem, names: tuple[str, str]) -> list[str]:
     return []
 
 
-def _mass(which: NDArray[np.bool_], weights: Array | None) -> float:
+def _mass(which: NDArray[Any], weights: Array | None) -> float:
     return float(np.average(which, weights=weights))
 
 

@@ -124,6 +124,16 @@ def test_equal_values_are_one_however_they_were_computed():
     assert ratio.log_ratio([[3 * 0.1]]) == ratio.log_ratio([[0.3]]) != 0
 
 
+@pytest.mark.parametrize("offset", [1e6, 1e9, 1e12])
+def test_far_from_zero_a_density_keeps_its_digits(offset):
+    g = np.random.default_rng(24)
+    x, y = g.normal(size=(500, 1)), g.normal(0.5, 1, size=(400, 1))
+    there = est.estimate(x + offset, y + offset, "kl", seed=0)
+    assert there.interval == pytest.approx(est.estimate(x, y, "kl", seed=0).interval, rel=0.01)
+    ratio = est.DensityRatio("kl").fit(x + offset, y + offset).log_ratio(np.array([[0.25], [0.251]]) + offset)
+    assert 0 < ratio[0] - ratio[1] < 0.001  # the true slope is −0.5
+
+
 def test_copies_of_rows_with_tens_of_each_are_no_atoms():
     g = np.random.default_rng(23)
     x, y = (np.repeat(g.normal(size=(100, 1)), 10, axis=0) for _ in range(2))

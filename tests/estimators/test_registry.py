@@ -85,6 +85,8 @@ def test_unknown_names_and_methods_are_refused():
         est.estimate(X, Y, "wasserstein", method="knn")
     with pytest.raises(TypeError, match="'renyi' needs its parameter alpha"):
         est.estimate(X, Y, "renyi")
+    with pytest.raises(TypeError, match="alpha must be a number: got 'x'"):
+        est.estimate(X, Y, "renyi", alpha="x")
     with pytest.raises(ValueError, match="no estimator of the divergence 'kolmogorov_smirnov'"):
         est.estimate(X, Y, "kolmogorov_smirnov")
     with pytest.raises(TypeError, match="divergence must be a name, an FDivergence or an Estimator: got int"):
