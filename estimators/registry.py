@@ -174,7 +174,7 @@ def _parametrised(divergence: Any, options: dict[str, Any]) -> tuple[Any, dict[s
 
 def _methods(divergence: Any) -> dict[str, Estimator]:
     """The estimators of a divergence by the name of the method; none where `as_estimator` has the only one."""
-    if isinstance(divergence, Estimator):
+    if not isinstance(divergence, str | dv.FDivergence | dv.Named):
         return {}
     if isinstance(divergence, str) and divergence in _ESTIMATORS:
         return {name: build() for name, build in _METHODS.get(divergence, {}).items()}
@@ -182,7 +182,7 @@ def _methods(divergence: Any) -> dict[str, Estimator]:
         _known(divergence)
     ways = {}
     for name, build in _F_METHODS.items():
-        with contextlib.suppress(NotImplementedError, TypeError):  # this estimator does not take this divergence
+        with contextlib.suppress(NotImplementedError):  # this estimator does not take this divergence
             ways[name] = build(divergence)
     return ways
 

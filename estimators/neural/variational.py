@@ -49,6 +49,8 @@ class Variational(CriticEstimator):
 
     Raises:
         ValueError: an unknown divergence; samples refused at the door.
+        NotImplementedError: a divergence that is no f-divergence.
+
     References: Nguyen, Wainwright and Jordan 2010, eq. (7); Nowozin, Cseke and Tomioka 2016, eq. (4) and table 2.
 
     Example:
@@ -67,6 +69,8 @@ class Variational(CriticEstimator):
     ) -> None:
         super().__init__()
         self.divergence = dv.get(divergence) if isinstance(divergence, str) else divergence
+        if isinstance(self.divergence, dv.Named):
+            raise NotImplementedError(f"Variational estimates f-divergences, not {self.divergence!r}")
         if not isinstance(self.divergence, dv.FDivergence):
             raise TypeError(f"divergence must be an f-divergence: got {divergence!r}")
         self.critic = critic
