@@ -35,8 +35,9 @@ class Specified(Written):
     @property
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, as they are on the object."""
-        parameters = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in list(parameters)[1:]}
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        return {p.name: getattr(self, p.name) for p in parameters if p.kind in named}  # no constructor has *args
 
     @property
     def written(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from estimators.classical.plug_in import Histogram
 from estimators.kernel.energy import EnergyDistance
 from estimators.kernel.frechet import Frechet
 from estimators.kernel.mmd import MMD
-from estimators.neural.adversarial import MinimaxGAN, NonSaturatingGAN
+from estimators.neural.adversarial import Hinge, LeastSquares, MinimaxGAN, NonSaturatingGAN
 from estimators.neural.kantorovich import KantorovichRubinstein
 from estimators.neural.variational import Variational
 from estimators.ratio.density_ratio import DensityRatio
@@ -42,6 +42,8 @@ _ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "wasserstein": KantorovichRubinstein,
     "non_saturating_gan": NonSaturatingGAN,
     "minimax_gan": MinimaxGAN,
+    "least_squares": LeastSquares,
+    "hinge": Hinge,
 }
 # How `estimate` may estimate what is a function of an f-divergence.
 _F_METHODS: dict[str, Callable[[Any], Estimator]] = {

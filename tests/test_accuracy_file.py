@@ -53,5 +53,5 @@ def test_few_repetitions_never_replace_many(measured, capsys):
 
 def test_a_goal_that_is_none(measured, capsys):
     with pytest.raises(SystemExit):
-        measured("A9")
-    assert "'A9'" in capsys.readouterr().err
+        measured("A99")
+    assert "'A99'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from estimators.base import Estimator, Inference, full_precision, mean, variance_of_mean
+from estimators.base import Estimator, Inference, full_precision, mean, same_kind, variance_of_mean
 from estimators.door import Samples, admit, admit_thoroughly
 from estimators.intervals import largest_share
 from estimators.neural import fitting
@@ -29,7 +29,9 @@ class CriticEstimator(Estimator):
     """D as a supremum over a critic: `critic_loss` is what the critic minimises, `forward` what a model minimises.
 
     The two are not each other's negative: see the non-saturating GAN. A critic estimator takes one problem. A subclass
-    writes `pieces`, the two sides of its objective, whose difference of means is the value.
+    writes `pieces`, the two sides of its objective, whose difference of means is the value; and where its paper says
+    so, `model_loss`, what a model minimises instead of the value, `objective`, what the critic minimises instead of
+    minus the value, `build`, its default critic, and `penalized`, the function of a point that a penalty holds.
     """
 
     bound: Bound = "lower"
@@ -57,6 +59,39 @@ class CriticEstimator(Estimator):
         a, b = self.pieces(s.x, s.y)
         return mean(a, s.x_weights) - mean(b, s.y_weights)
 
+    def model_loss(self, s: Samples, generator: torch.Generator | None) -> Tensor:
+        """What `forward` returns, of admitted samples: the value, unless the paper says otherwise."""
+        return self.compute(s, generator)
+
+    def forward(
+        self,
+        x: Any,
+        y: Any,
+        x_weights: Any = None,
+        y_weights: Any = None,
+        *,
+        x_counts: Any = None,
+        y_counts: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """What a model minimises, on whichever side of x and y it is."""
+        s = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, minimum=self.minimum)
+        with full_precision(s.x):
+            return same_kind(self.model_loss(s, generator), x, y)
+
+    def objective(self, s: Samples, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
+        """What the critic minimises, without the penalty of its constraint, and the metrics to log."""
+        value = self.compute(s, generator)
+        return -self.critic_scale * value, {"value": value.detach()}
+
+    def penalized(self, s: Samples) -> nn.Module:
+        """The function of a point, (n, d) -> (n,), that a penalty holds: the critic, where it is one."""
+        return self.ready(s)
+
+    def build(self, space: Space, generator: torch.Generator | None) -> nn.Module:
+        """The critic where none is given."""
+        return default_critic(space, generator)
+
     def ready(self, s: Samples) -> nn.Module:
         """The critic, where there is one and ``s`` is one problem.
 
@@ -75,11 +110,9 @@ class CriticEstimator(Estimator):
         """What the critic minimises, penalties included, and the metrics to log."""
         s = admit(x, y)
         with full_precision(s.x):
-            value = self.compute(s, generator)
-            penalty = self.constrained.penalty(self.ready(s), s.x, s.y, generator)
-        if penalty is None:
-            return -self.critic_scale * value, {"value": value.detach()}
-        return penalty - self.critic_scale * value, {"value": value.detach(), "penalty": penalty.detach()}
+            loss, metrics = self.objective(s, generator)
+            penalty = self.constrained.penalty(self.penalized(s), s.x, s.y, generator)
+        return (loss, metrics) if penalty is None else (loss + penalty, {**metrics, "penalty": penalty.detach()})
 
     def update_(self, metrics: Metrics) -> None:
         """What follows a critic step: clipping, a controller's move. Often nothing."""
@@ -88,6 +121,9 @@ class CriticEstimator(Estimator):
 
     def prepare(self, n: int) -> None:
         """Called by `fit` with the size of the smaller sample, before it trains the critic. Often nothing."""
+
+    def settle(self, s: Samples) -> None:
+        """Called by `fit` with the samples when the critic is trained. Often nothing."""
 
     def sized(self, space: Space, generator: torch.Generator | None = None) -> Self:
         """A copy whose critic is built for ``space`` (and wrapped by its constraint) if it had none."""
@@ -98,7 +134,7 @@ class CriticEstimator(Estimator):
     def size_(self, space: Space, generator: torch.Generator | None) -> None:
         """Build the critic where there is none, and let the constraint wrap it once."""
         if self.critic is None:
-            self.critic = default_critic(space, generator)
+            self.critic = self.build(space, generator)
         if not self.wrapped:
             self.critic, self.wrapped = self.constrained.wrap(self.critic), True
 
@@ -109,7 +145,7 @@ class CriticEstimator(Estimator):
         *,
         steps: int = 2000,
         batch: int = 256,
-        lr: float = 1e-3,
+        lr: float | None = None,
         patience: int = 10,
         seed: int = 0,
         progress: bool = True,
@@ -118,44 +154,39 @@ class CriticEstimator(Estimator):
 
         The best have the highest lower limit of the objective there, value − standard error, so that a critic does not
         win by a tail in which the held-out points happen to be missing. Stops when that has not risen for ``patience``
-        checks, fifty steps apart.
+        checks, fifty steps apart. ``lr`` is Adam's at the start, and falls to a tenth; None is the constraint's own.
         """
-        generator = torch.Generator().manual_seed(seed)
         s = admit_thoroughly(x, y, minimum=FEWEST)
-        self.size_(Space.of(torch.cat([s.x, s.y])), generator)
-        self.prepare(min(len(s.x), len(s.y)))
-        fitting.fit_critic(
-            self, s.x, s.y, steps=steps, batch=batch, lr=lr, patience=patience, generator=generator, progress=progress
-        )
-        self.fitted = True
+        self.train_critic(s, steps=steps, batch=batch, lr=lr, patience=patience, seed=seed, progress=progress)
         return self
 
-    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
-        """The objective on points that the critic has not seen, with a one-sided limit: D lies above it.
+    def train_critic(
+        self,
+        s: Samples,
+        *,
+        steps: int = 2000,
+        batch: int = 256,
+        lr: float | None = None,
+        patience: int = 10,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> float:
+        """`fit` on admitted samples, and what its held-out fifth has for the objective, less a standard error."""
+        generator = torch.Generator().manual_seed(seed)
+        self.size_(Space.of(torch.cat([s.x, s.y])), generator)
+        self.prepare(min(len(s.x), len(s.y)))
+        generator = torch.Generator().manual_seed(seed)  # so that critics of any size have the same held-out fifth
+        lr = self.constrained.rate if lr is None else lr
+        found = fitting.fit_critic(
+            self, s.x, s.y, steps=steps, batch=batch, lr=lr, patience=patience, generator=generator, progress=progress
+        )
+        self.settle(s)
+        self.fitted = True
+        return found
 
-        A critic that `fit` trained is evaluated on all of ``s``, which must then be new data. Otherwise a copy is
-        trained on two thirds of ``s`` and evaluated on the last third.
-        """
-        notes: tuple[str, ...] = ()
-        if self.fitted:
-            evaluated, test = self, s
-            notes += ("the critic was fitted before: the value holds for data that fit has not seen",)
-        else:
-            if s.x_weights is not None or s.y_weights is not None:
-                raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")
-            if min(len(s.x), len(s.y)) < 2 * FEWEST:
-                raise ValueError(
-                    f"x and y need at least {2 * FEWEST} points each, to train a critic and evaluate it on others: "
-                    f"got {len(s.x)} and {len(s.y)}"
-                )
-            seen, test = fitting.split(s.x, s.y, 2 / 3, generator)
-            evaluated = copy.deepcopy(self)
-            with torch.enable_grad():
-                evaluated.fit(seen.x, seen.y, seed=int(torch.randint(2**31, (), generator=generator)))
-            notes += (
-                f"critic trained on {len(seen.x)} + {len(seen.y)} points, evaluated on the other "
-                f"{len(test.x)} + {len(test.y)}",
-            )
+    def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
+        """The objective on points that the critic has not seen, with a one-sided limit: D lies above it."""
+        evaluated, test, notes = self.on_new_points(s, generator)
         a, b = fitting.evaluated(evaluated, test)
         value = float(mean(a, test.x_weights) - mean(b, test.y_weights))
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
@@ -163,6 +194,36 @@ class CriticEstimator(Estimator):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
         heaviest = max(largest_share(v.double() - v.double().mean()) for v in (a, b))
         return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, heaviest)
+
+    def on_new_points(self, s: Samples, generator: torch.Generator) -> tuple[CriticEstimator, Samples, tuple[str, ...]]:
+        """A fitted estimator, points that its critic has not seen, and a note on both.
+
+        A critic that `fit` trained is evaluated on all of ``s``, which must then be new data. Otherwise a copy is
+        trained on two thirds of ``s`` and evaluated on the last third.
+        """
+        if self.fitted:
+            return self, s, ("the critic was fitted before: the value holds for data that fit has not seen",)
+        if s.x_weights is not None or s.y_weights is not None:
+            raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")
+        if min(len(s.x), len(s.y)) < 2 * FEWEST:
+            raise ValueError(
+                f"x and y need at least {2 * FEWEST} points each, to train a critic and evaluate it on others: "
+                f"got {len(s.x)} and {len(s.y)}"
+            )
+        seen, test = fitting.split(s.x, s.y, 2 / 3, generator)
+        with torch.enable_grad():
+            evaluated, notes = self.trained(seen, int(torch.randint(2**31, (), generator=generator)))
+        note = (
+            f"critic trained on {len(seen.x)} + {len(seen.y)} points, evaluated on the other "
+            f"{len(test.x)} + {len(test.y)}"
+        )
+        return evaluated, test, (note, *notes)
+
+    def trained(self, seen: Samples, seed: int) -> tuple[CriticEstimator, tuple[str, ...]]:
+        """A copy that is fitted to ``seen``, and notes on it."""
+        built = copy.deepcopy(self)
+        built.train_critic(seen, seed=seed)
+        return built, ()
 
     def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
         """The value as a lower bound: the interval runs from the one-sided normal limit to the largest value of D.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,17 +58,67 @@ def default_critic(space: Space, generator: torch.Generator | None = None) -> nn
     return nn.Sequential(Standardize(space), mlp(space.dim, 1, slope=0.2, generator=generator))
 
 
+class AutoEncoder(nn.Module):
+    """The auto-encoder that is built where none is given: data in standard units, a code, and back.
+
+    The units are its own and no layer: a constraint that gives a critic other units would leave the way back as it is.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, space: Space, code: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        units = Standardize(space)
+        self.register_buffer("center", units.center)
+        self.register_buffer("scale", units.scale)
+        self.encoder = mlp(space.dim, code, slope=0.2, generator=generator)
+        self.decoder = mlp(code, space.dim, slope=0.2, generator=generator)
+
+    def standardized(self, points: Tensor) -> Tensor:
+        """The points in standard units, in single precision."""
+        return ((points - self.center) / self.scale).float()
+
+    def encode(self, points: Tensor) -> Tensor:
+        """The codes, (n, code)."""
+        return self.encoder(self.standardized(points))
+
+    def residual(self, points: Tensor) -> Tensor:
+        """What comes back less what went in, (n, d), in standard units: errors do not hang on the data's own."""
+        u = self.standardized(points)
+        return self.decoder(self.encoder(u)) - u
+
+    def forward(self, points: Tensor) -> Tensor:
+        """What comes back, (n, d), in the data's units."""
+        return (self.center + self.scale * self.decoder(self.encode(points))).to(points.dtype)
+
+
+@contextlib.contextmanager
+def judging(critic: nn.Module) -> Iterator[None]:
+    """No gradient, dropout or batch statistics inside."""
+    training = critic.training
+    critic.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        critic.train(training)
+
+
+def readable(critic: nn.Module, points: Tensor) -> Tensor:
+    """The points in the precision of the critic's weights, unless it takes an offset off before it rounds."""
+    parameter = next(critic.parameters(), None)
+    standardizes = any(isinstance(module, Standardize | AutoEncoder) for module in critic.modules())
+    return points if parameter is None or standardizes else points.to(parameter.dtype)
+
+
 def evaluate(critic: nn.Module, points: Tensor) -> Tensor:
     """The critic's value at each point, (n,).
 
     Raises:
         ValueError: the critic does not give one number a point.
     """
-    parameter = next(critic.parameters(), None)
-    standardizes = any(isinstance(module, Standardize) for module in critic.modules())
-    if parameter is not None and not standardizes:
-        points = points.to(parameter.dtype)
-    values = critic(points)
+    values = critic(readable(critic, points))
     if values.shape not in ((len(points),), (len(points), 1)):
         raise ValueError(f"the critic must give one value a point, ({len(points)},): got shape {tuple(values.shape)}")
     return values.reshape(len(points))

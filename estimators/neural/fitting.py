@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from estimators.door import Samples
+from estimators.neural.critics import judging
 
 if TYPE_CHECKING:
     from estimators.neural.critic_estimator import CriticEstimator
+
+RISE = 0.02  # in standard errors, from which a held-out value is taken to have risen
 
 
 def split(x: Tensor, y: Tensor, share: float, generator: torch.Generator) -> tuple[Samples, Samples]:
@@ -31,15 +35,9 @@ def split(x: Tensor, y: Tensor, share: float, generator: torch.Generator) -> tup
 
 def evaluated(estimator: CriticEstimator, s: Samples) -> tuple[Tensor, Tensor]:
     """The two sides of the objective without a gradient, dropout or batch statistics."""
-    critic = estimator.critic
-    assert critic is not None  # asked after training
-    training = critic.training
-    critic.eval()
-    try:
-        with torch.no_grad():
-            return estimator.pieces(s.x, s.y)
-    finally:
-        critic.train(training)
+    assert estimator.critic is not None  # asked after training
+    with judging(estimator.critic):
+        return estimator.pieces(s.x, s.y)
 
 
 @contextlib.contextmanager
@@ -67,8 +65,8 @@ def fit_critic(
     generator: torch.Generator,
     progress: bool,
     check_every: int = 50,
-) -> None:
-    """Minimise ``critic_loss`` by Adam; keep the weights with the highest lower limit on a held-out fifth."""
+) -> float:
+    """Minimise ``critic_loss`` by Adam; keep the weights with the highest lower limit on a held-out fifth, returned."""
     train, held_out = split(x, y, 0.8, generator)
     critic = estimator.critic
     assert critic is not None  # sized by the caller
@@ -78,10 +76,13 @@ def fit_critic(
     bar = tqdm(range(steps), desc=f"fit {type(estimator).__name__}", delay=2, leave=False, disable=not progress)
     with few_threads(critic):
         for step in bar:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * (1 - 0.9 * step / steps)
             rows = [
                 torch.randint(len(side), (min(batch, len(side)),), generator=generator) for side in (train.x, train.y)
             ]
-            loss, metrics = estimator.critic_loss(train.x[rows[0]], train.y[rows[1]], generator=generator)
+            with parametrize.cached():  # normalised weights are made once a step, not once a pass
+                loss, metrics = estimator.critic_loss(train.x[rows[0]], train.y[rows[1]], generator=generator)
             if not bool(torch.isfinite(loss)):
                 break  # the weights kept are those of the last finite check
             optimizer.zero_grad()
@@ -90,12 +91,13 @@ def fit_critic(
             estimator.update_(metrics)
             if (step + 1) % check_every == 0 or step + 1 == steps:
                 a, b = evaluated(estimator, held_out)
-                value = float(a.mean() - b.mean()) - math.sqrt(float(a.var() / len(a) + b.var() / len(b)))
+                error = math.sqrt(float(a.var() / len(a) + b.var() / len(b)))
+                value = float(a.mean() - b.mean()) - error
                 bar.set_postfix(value=f"{value:.4g}", refresh=False)  # a refresh would ignore the delay
+                stale = 0 if value > best + RISE * error else stale + 1
                 if value > best:
-                    best, kept, stale = value, copy.deepcopy(critic.state_dict()), 0
-                else:
-                    stale += 1
-                    if stale >= patience:
-                        break
+                    best, kept = value, copy.deepcopy(critic.state_dict())
+                if stale >= patience:
+                    break
     critic.load_state_dict(kept)
+    return best

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import divergences as dv
-from estimators.base import Inference
-from estimators.door import Samples
+from estimators.base import Inference, same_kind
+from estimators.door import Samples, tensor
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
@@ -18,9 +18,11 @@ from estimators.neural.critics import evaluate
 if TYPE_CHECKING:
     from divergences import FDivergence
 
+LINKS = ("activation", "log_ratio")
+
 
 class Variational(CriticEstimator):
-    """D_f(P‖Q) ≥ E_P[T] − E_Q[f*(T)] with T = g_f(V), V a free critic.
+    """D_f(P‖Q) ≥ E_P[T] − E_Q[f*(T)] with T = g_f(V) or T = f'(e^V), V a free critic.
 
     Bound:
         lower, in expectation, on points that the critic was not trained on.
@@ -40,6 +42,8 @@ class Variational(CriticEstimator):
         divergence: a row of the table of f-divergences, by name or as an object.
         critic: a network giving one value a point, V; an MLP is built from the data's shape where it is None.
         constraint: what keeps the critic smooth, such as `R1`; by default nothing.
+        link: "activation", T = g_f(V) as in f-GAN, or "log_ratio", T = f'(e^V), by which V is log p/q itself; not for
+            total_variation and hockey_stick, whose f' is piecewise constant.
 
     Pearson's extended conjugate t²/4 + t is used here, as in training it has a gradient everywhere.
 
@@ -48,7 +52,7 @@ class Variational(CriticEstimator):
     bound holds; where the ratio really is larger, the bound is less tight.
 
     Raises:
-        ValueError: an unknown divergence; samples refused at the door.
+        ValueError: an unknown divergence or link; samples refused at the door.
         NotImplementedError: a divergence that is no f-divergence.
 
     References: Nguyen, Wainwright and Jordan 2010, eq. (7); Nowozin, Cseke and Tomioka 2016, eq. (4) and table 2.
@@ -66,6 +70,7 @@ class Variational(CriticEstimator):
         divergence: str | FDivergence = "kl",
         critic: nn.Module | None = None,
         constraint: Constraint | None = None,
+        link: Literal["activation", "log_ratio"] = "activation",
     ) -> None:
         super().__init__()
         self.divergence = dv.get(divergence) if isinstance(divergence, str) else divergence
@@ -75,6 +80,11 @@ class Variational(CriticEstimator):
             raise TypeError(f"divergence must be an f-divergence: got {divergence!r}")
         self.critic = critic
         self.constraint = constraint
+        if link not in LINKS:
+            raise ValueError(f"link must be one of {', '.join(LINKS)}: got {link!r}")
+        if link == "log_ratio":
+            self.divergence.log_ratio(0.0)  # it says why where there is none
+        self.link = link
         self.clip: tuple[float, float] | None = None  # limits of V, set by `prepare`
 
     @property
@@ -89,15 +99,35 @@ class Variational(CriticEstimator):
 
     def pieces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """T(x) and f*(T(y)), composed stably."""
-        assert self.critic is not None  # `compute` refuses a missing critic
-        v, w = evaluate(self.critic, x), evaluate(self.critic, y)
-        if self.clip is not None:
-            v, w = v.clamp(*self.clip), w.clamp(*self.clip)
+        v, w = self.clipped(x), self.clipped(y)
+        if self.link == "log_ratio":
+            return self.divergence.slopes(v)[0], self.divergence.slopes(w)[1]
         return self.divergence.activation(v), self.divergence.conjugate_of_activation(w)
+
+    def clipped(self, points: Tensor) -> Tensor:
+        """V, within its limits."""
+        assert self.critic is not None  # `compute` refuses a missing critic
+        v = evaluate(self.critic, points)
+        return v if self.clip is None else v.clamp(*self.clip)
+
+    def log_ratio(self, points: Any) -> Any:
+        """Log p/q at ``points``, (..., d), that the critic means: arrays give arrays, (...,), tensors tensors.
+
+        Raises:
+            ValueError: there is no critic yet, or T = f'(p/q) does not determine the ratio (total_variation).
+        """
+        z = tensor(points, "points")
+        flat = z.reshape(-1, z.shape[-1])
+        self.ready(Samples(flat, flat, None, None))
+        v = self.clipped(flat).reshape(z.shape[:-1])
+        return same_kind(v if self.link == "log_ratio" else self.divergence.log_ratio(v), points)
 
     def prepare(self, n: int) -> None:
         """Clip V where it means a log ratio of ±½ log n; where V means none (total variation), g is bounded already."""
         limit = math.log(n) / 2
+        if self.link == "log_ratio":
+            self.clip = -limit, limit
+            return
         try:
             self.clip = _critic_value(self.divergence, -limit), _critic_value(self.divergence, limit)
         except ValueError:

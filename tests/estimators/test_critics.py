@@ -167,7 +167,14 @@ def test_the_wasserstein_critic_finds_a_shift_whatever_its_sign_and_scale():
         x, y = samples(600, 600, 1, seed)
         found = est.KantorovichRubinstein().estimate(scale * (x + shift), scale * y, seed=seed)
         assert found.value == pytest.approx(abs(shift) * scale, rel=0.25)
-        assert found.interval is None and "does not certify" in " ".join(found.notes)
+        assert found.bound == "lower" and found.interval[0] < abs(shift) * scale
+
+
+def test_a_penalty_certifies_nothing():
+    x, y = samples(300, 300, 1)
+    found = est.KantorovichRubinstein(constraint=est.GradientPenalty(one_sided=True)).estimate(x + 1, y, seed=0)
+    assert abs(found.value - 1) < 4 * found.stderr and found.bound == "consistent"
+    assert found.interval is None and "does not certify" in " ".join(found.notes)
 
 
 def test_a_bound_that_the_clip_set_says_so():
