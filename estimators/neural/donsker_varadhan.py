@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from estimators.base import Inference, same_kind
+from estimators.base import Inference, mean, same_kind
 from estimators.door import Samples, tensor
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
@@ -72,9 +72,7 @@ class DonskerVaradhan(CriticEstimator):
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """E_P[T] − log E_Q[e^T] for the critic as it stands."""
         critic = self.ready(s)
-        t = evaluate(critic, s.x)
-        at_x = t.mean() if s.x_weights is None else (s.x_weights * t).sum()
-        return at_x - _log_mean_exp(evaluate(critic, s.y), s.y_weights)
+        return mean(evaluate(critic, s.x), s.x_weights) - _log_mean_exp(evaluate(critic, s.y), s.y_weights)
 
     def pieces(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """T − c at x and e^(T − c) − 1 at y; before `fit` has found c, that of y."""

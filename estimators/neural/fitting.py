@@ -100,4 +100,5 @@ def fit_critic(
                 if stale >= patience:
                     break
     critic.load_state_dict(kept)
+    critic.eval()  # as it is judged: without dropout, and with weights that do not move
     return best

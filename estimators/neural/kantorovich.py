@@ -16,7 +16,7 @@ from estimators.neural.constraints import (
     interpolates,
 )
 from estimators.neural.critic_estimator import CriticEstimator
-from estimators.neural.critics import Standardize, evaluate, mlp
+from estimators.neural.critics import Standardize, evaluate, judging, mlp
 from estimators.neural.lipschitz import lipschitz_constant
 from estimators.space import Space
 
@@ -112,8 +112,9 @@ class KantorovichRubinstein(CriticEstimator):
         assert self.critic is not None and stderr is not None  # infer has trained it, and refused what is not finite
         generator = torch.Generator().manual_seed(0)
         points = torch.cat([test.x, test.y, interpolates(test.x, test.y, generator)])
-        steepest = float(torch.linalg.vector_norm(input_gradients(self.critic, points), dim=-1).max())
-        K = lipschitz_constant(self.critic) if self.constrained.certifies else steepest
+        with judging(self.critic):  # of the function that was evaluated: in training mode weights may move with a pass
+            steepest = float(torch.linalg.vector_norm(input_gradients(self.critic, points), dim=-1).max())
+            K = lipschitz_constant(self.critic) if self.constrained.certifies else steepest
         if not steepest > 0:
             return Inference(0.0, None, None, (*notes, "the critic is constant: it found no difference"), "consistent")
         if K == float("inf"):

@@ -52,6 +52,32 @@ def test_the_constant_of_a_linear_map_is_its_largest_singular_value():
     assert lipschitz_constant(nn.Sequential(layer, nn.LeakyReLU(3.0), layer)) == pytest.approx(135, rel=1e-12)
 
 
+class Residual(nn.Sequential):
+    def forward(self, points):
+        return points + super().forward(points)
+
+
+def test_a_network_with_a_forward_of_its_own_is_not_proven():
+    assert lipschitz_constant(Residual(nn.Linear(3, 3))) == math.inf
+    assert lipschitz_constant(nn.Sequential(nn.Linear(3, 3), Residual(nn.ReLU()))) == math.inf
+
+
+def test_what_is_proven_is_the_function_that_was_evaluated():
+    """In training mode each pass moves a normalised weight: the constant must be of the weight at rest."""
+    critic = est.SpectralNorm().wrap(nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1)).double())
+    first = critic[0].parametrizations.weight
+    with torch.no_grad():
+        first.original.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        first[0].u.copy_(torch.tensor([0.8, 0.6]))  # far from the largest singular vector, (0, 1)
+    estimator = est.KantorovichRubinstein(critic, est.SpectralNorm())
+    estimator.fitted = estimator.wrapped = True
+    x, y = points(200, 2) + 1, points(200, 2, 1)
+    critic.eval()
+    expected = float((critic(x).mean() - critic(y).mean()).detach()) / lipschitz_constant(critic)
+    critic.train()
+    assert estimator.estimate(x, y, seed=0).value == pytest.approx(expected, rel=1e-9)
+
+
 def test_sorting_pairs_changes_no_value_and_no_norm():
     v = points(20, 7)
     sorted_ = MaxMin()(v)
