@@ -13,6 +13,7 @@ from estimators.door import Samples, tensor
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
+from estimators.neural.variational import noting_clips
 
 
 class DonskerVaradhan(CriticEstimator):
@@ -108,11 +109,7 @@ class DonskerVaradhan(CriticEstimator):
         """The lower bound; a note says where the clip, and not the data, set it."""
         with torch.no_grad():
             ratios = torch.cat([self.log_ratio(test.x), self.log_ratio(test.y)]).abs()
-        clipped = float((ratios >= self.clip).double().mean())
-        if clipped > 0.01:
-            note = f"the log ratio is clipped on {clipped:.0%} of the points: the divergence may be far larger"
-            found = found._replace(notes=(*found.notes, note))
-        return super().bounded(found, confidence, test, heaviest)
+        return super().bounded(noting_clips(found, ratios >= self.clip), confidence, test, heaviest)
 
 
 def _log_mean_exp(values: Tensor, weights: Tensor | None) -> Tensor:

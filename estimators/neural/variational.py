@@ -139,11 +139,17 @@ class Variational(CriticEstimator):
         if self.clip is not None:
             with torch.no_grad():
                 v = torch.cat([evaluate(self.critic, test.x), evaluate(self.critic, test.y)])
-            clipped = float(((v <= self.clip[0]) | (v >= self.clip[1])).double().mean())
-            if clipped > 0.01:
-                note = f"the log ratio is clipped on {clipped:.0%} of the points: the divergence may be far larger"
-                found = found._replace(notes=(*found.notes, note))
+            found = noting_clips(found, (v <= self.clip[0]) | (v >= self.clip[1]))
         return super().bounded(found, confidence, test, heaviest)
+
+
+def noting_clips(found: Inference, clipped: Tensor) -> Inference:
+    """``found`` with a note where the log ratio is at its limit on more than 1% of the points."""
+    share = float(clipped.double().mean())
+    if share <= 0.01:
+        return found
+    note = f"the log ratio is clipped on {share:.0%} of the points: the divergence may be far larger"
+    return found._replace(notes=(*found.notes, note))
 
 
 def _critic_value(divergence: FDivergence, log_ratio: float) -> float:
