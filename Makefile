@@ -27,6 +27,7 @@ accuracy: install
 
 bench: install
 	$(BIN)/python -m benchmarks.exact_speed
+	$(BIN)/python -m benchmarks.stacked_speed
 
 evidence: install
 	$(BIN)/python -m benchmarks.evidence

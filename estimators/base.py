@@ -47,6 +47,10 @@ class Estimator(Specified, nn.Module):
         """The estimate of D, (...,), differentiable in the points of ``s``. Samples are admitted already."""
         raise NotImplementedError
 
+    def model_loss(self, s: Samples, generator: torch.Generator | None) -> Tensor:
+        """What `forward` returns, of admitted samples: the value, unless the paper says otherwise."""
+        return self.compute(s, generator)
+
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value of one problem in float64, and its uncertainty by a block jackknife."""
         state = generator.get_state()
@@ -88,7 +92,9 @@ class Estimator(Specified, nn.Module):
         generator: torch.Generator | None = None,
     ) -> Any:
         """What a model minimises: `value`, unless the paper says otherwise."""
-        return self.value(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, generator=generator)
+        s = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, minimum=self.minimum)
+        with full_precision(s.x):
+            return same_kind(self.model_loss(s, generator), x, y)
 
     def estimate(
         self,

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import divergences as dv
@@ -21,6 +22,8 @@ from estimators.kernel.energy import EnergyDistance
 from estimators.kernel.frechet import Frechet
 from estimators.kernel.mmd import MMD
 from estimators.neural.adversarial import Hinge, LeastSquares, MinimaxGAN, NonSaturatingGAN
+from estimators.neural.donsker_varadhan import DonskerVaradhan
+from estimators.neural.info_nce import InfoNCE
 from estimators.neural.kantorovich import KantorovichRubinstein
 from estimators.neural.variational import Variational
 from estimators.ratio.density_ratio import DensityRatio
@@ -45,6 +48,16 @@ _ESTIMATORS: dict[str, Callable[[], Estimator]] = {
     "least_squares": LeastSquares,
     "hinge": Hinge,
 }
+
+
+def _of_kl(estimator: Callable[[], Estimator], divergence: Any) -> Estimator:
+    """A method of KL alone."""
+    found = dv.get(divergence) if isinstance(divergence, str) else divergence
+    if not isinstance(found, dv.FDivergence) or found.name != "kl":
+        raise NotImplementedError(f"{estimator.__name__} estimates kl alone")
+    return estimator()
+
+
 # How `estimate` may estimate what is a function of an f-divergence.
 _F_METHODS: dict[str, Callable[[Any], Estimator]] = {
     "auto": lambda divergence: DensityRatio(divergence, "auto"),
@@ -54,6 +67,8 @@ _F_METHODS: dict[str, Callable[[Any], Estimator]] = {
     "kde": KernelDensity,
     "gaussian": GaussianPlugIn,
     "variational": Variational,
+    "donsker_varadhan": partial(_of_kl, DonskerVaradhan),
+    "infonce": partial(_of_kl, InfoNCE),
 }
 # The same for the other names that have more than one way.
 _METHODS: dict[str, dict[str, Callable[[], Estimator]]] = {
@@ -115,8 +130,9 @@ def estimate(
         divergence: a name of `names()`, "hellinger", "bhattacharyya", an object such as
             ``dv.get("renyi", alpha=2)``, or an estimator. Parameters may be options: ``"renyi", alpha=2``.
         method: "auto", or for what follows from an f-divergence "ratio", "knn", "histogram", "kde", "gaussian" or
-            "variational", where that estimator takes it. "auto" chooses a model of the density ratio by held-out
-            evidence, see `DensityRatio`; the other divergences have a default each.
+            "variational", where that estimator takes it, and for "kl" also "donsker_varadhan" or "infonce". "auto"
+            chooses a model of the density ratio by held-out evidence, see `DensityRatio`; the other divergences have a
+            default each.
         options: those of `Estimator.estimate`: confidence, seed (None is 0, a fixed seed), weights, nan_policy; and
             arguments of the estimator that is taken, such as ``order=2`` for "wasserstein".
 
@@ -133,14 +149,14 @@ def estimate(
         options = {**divergence.arguments, **options}
         divergence = divergence.name
     divergence, options = _parametrised(divergence, options)
-    methods = _methods(divergence)
+    ways = methods(divergence)
     name = divergence if isinstance(divergence, str) else getattr(divergence, "name", type(divergence).__name__)
-    if method != "auto" and method not in methods:
-        valid = ", ".join(dict.fromkeys(["auto", *methods]))
+    if method != "auto" and method not in ways:
+        valid = ", ".join(dict.fromkeys(["auto", *ways]))
         raise ValueError(f"method must be one of {valid} for {name}: got {method!r}")
-    others = [other for other in methods if other not in ("auto", method)]
+    others = [other for other in ways if other not in ("auto", method)]
     note = f"method {method!r}; also: {', '.join(others)}" if others else ""
-    chosen = methods[method] if methods else as_estimator(divergence)
+    chosen = ways[method] if ways else as_estimator(divergence)
     own = {key: options.pop(key) for key in set(options) - set(inspect.signature(Estimator.estimate).parameters)}
     if own:
         unknown = set(own) - set(chosen.arguments)
@@ -174,7 +190,7 @@ def _parametrised(divergence: Any, options: dict[str, Any]) -> tuple[Any, dict[s
     return dv.get(divergence, **own), {key: value for key, value in options.items() if key not in own}
 
 
-def _methods(divergence: Any) -> dict[str, Estimator]:
+def methods(divergence: Any) -> dict[str, Estimator]:
     """The estimators of a divergence by the name of the method; none where `as_estimator` has the only one."""
     if not isinstance(divergence, str | dv.FDivergence | dv.Named):
         return {}

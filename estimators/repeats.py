@@ -17,6 +17,7 @@ DISTINCT = 10  # points a distinct value has, on average, where the laws are tak
 SUPPORTED = 5  # points of a value on each side, as the χ² test asks for: the logarithm of its frequency is near normal
 TIES = 0.01  # share of repeated points from which the data are no draw from a density
 DIGITS = 12  # of the largest value, at which values that differ by rounding alone are equal
+MOST_DIGITS = 300  # 10 to the power of more is no number, and a coordinate may be 0 everywhere
 ROUNDINGS = 64  # of the largest value, by which values may differ that were computed in other ways
 _GRID = 1e-6  # in steps, how far a value may lie from a grid
 
@@ -106,7 +107,7 @@ def decimals(x: Array, y: Array) -> tuple[int, ...] | None:
     """
     both = np.concatenate([x, y])
     largest = np.maximum(np.abs(both).max(0), np.finfo(float).tiny)
-    digits = tuple(DIGITS - math.ceil(v) for v in np.log10(largest))
+    digits = tuple(min(DIGITS - math.ceil(v), MOST_DIGITS) for v in np.log10(largest))
     merged = rounded(both, digits)
     if not atoms(merged[: len(x)], merged[len(x) :]):
         return None

@@ -6,8 +6,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_NORMAL_95 = 1.6448536269514722  # the 95% quantile of the standard normal law
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,22 @@ class Space:
 
     @classmethod
     def of(cls, points: Tensor, low: float | None = None, high: float | None = None) -> Space:
-        """The space of ``points``, (n, *shape); its center and scale are theirs unless the values are bounded."""
+        """The space of ``points``, (n, *shape); its center and scale are theirs unless the values are bounded.
+
+        They are mean and standard deviation of a normal law with the same 5% and 95% quantiles and, between these, of
+        the values: one far point, or a tail without moments, would make a unit in which all others are equal.
+        """
         if low is not None:
             return cls(tuple(points.shape[1:]), low, high)
         flat = points.reshape(len(points), -1).double()
-        scale = flat.std(0) if len(flat) > 1 else flat.new_ones(flat.shape[1])
+        ends = np.quantile(flat.detach().cpu().numpy(), (0.05, 0.95), axis=0)
+        least, most = (torch.from_numpy(end).to(flat) for end in ends)
+        scale = (most - least) / (2 * _NORMAL_95)
+        spread = flat.std(0) if len(flat) > 1 else torch.zeros_like(scale)
+        scale = scale.where(scale > 0, spread)  # a value that nearly all points share
         scale = scale.where(scale > 0, scale.new_ones(()))  # a constant coordinate keeps its unit
-        return cls(tuple(points.shape[1:]), None, None, tuple(flat.mean(0).tolist()), tuple(scale.tolist()))
+        center = flat.clamp(least, most).mean(0)
+        return cls(tuple(points.shape[1:]), None, None, tuple(center.tolist()), tuple(scale.tolist()))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON types."""

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from estimators.neural.fitting import few_threads
 from gan_zoo import checkpoint
 from gan_zoo.data import Minibatches, fingerprint, mix, streams
-from gan_zoo.game import Draw, Game, Phase, Stage
+from gan_zoo.game import Draw, Game, Metrics, Phase, Stage
 from gan_zoo.history import History
 
 if TYPE_CHECKING:
@@ -215,9 +215,16 @@ class _Training:
                 group["lr"] = self.game.plan.players[player].optimizer.rate(progress)
             optimizer.step()
             optimizer.zero_grad()
-            self.game.after_step(player, turn.metrics[player], self.step)
+            self.game.after_step(player, self._averaged(turn.metrics[player]), self.step)
         self.draws += 1
         return turn.logged
+
+    def _averaged(self, metrics: Metrics) -> Metrics:
+        """The metrics' means over the ranks, by which a controller moves alike on each."""
+        if self.fabric.world_size == 1 or not metrics:
+            return metrics
+        values = torch.stack([metric.detach().double().reshape(()) for metric in metrics.values()])
+        return dict(zip(metrics, self.fabric.all_reduce(values, reduce_op="mean"), strict=True))
 
     def _draw(self) -> Draw:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,14 @@ from torch import Tensor
 from divergences import kernels
 from estimators import intervals, scale
 from estimators.base import Estimator, Inference, full_precision, same_kind
-from estimators.door import Samples, admit, tensor
+from estimators.door import Samples, admit, admit_thoroughly, tensor
 from estimators.kernel import random_features
 from estimators.kernel import variance as mmd_variance
 from estimators.kernel.witness import Witness, witness
 from estimators.ops import pairwise
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _MINIMUM = {"unbiased": 2, "biased": 1, "linear": 4, "block": 4, "random_features": 2}
 STATISTICS = tuple(_MINIMUM)
@@ -40,7 +44,8 @@ class MMD(Estimator):
     ``squared=False`` gives the root of the biased statistic, MMD itself.
 
     ``kernel`` is a name, an object of `divergences.kernels`, or any callable k(x, y) -> (..., n, m). A bandwidth
-    "median" is the median distance of the pooled sample, taken anew in each call and without a gradient.
+    "median" is the median distance of the pooled sample, taken anew in each call and without a gradient. A learned one
+    is `DeepKernel`: `fit` trains it, and the fitted one is then for other points.
 
     Bound: unbiased for a fixed kernel ("biased" is an upper bound in expectation).
     Rate: n^(−1/2), and n^(−1) at P = Q ("linear" n^(−1/2) and "block" n^(−3/4) there), in every dimension; random
@@ -106,6 +111,23 @@ class MMD(Estimator):
             points = points.unsqueeze(-3)  # one bandwidth a problem, for all of its terms
         return kernel.resolved(points)
 
+    def fit(self, x: Any, y: Any, **options: Any) -> Self:
+        """Train the kernel on x and y, by its own method ``fitted`` with these options; itself, to be used on new data.
+
+        The kernel object that was given stays as it is.
+
+        Raises:
+            TypeError: a kernel that has nothing to learn.
+        """
+        kernel = kernels.get(self.kernel) if isinstance(self.kernel, str) else self.kernel
+        if not hasattr(kernel, "fitted"):
+            raise TypeError(
+                f"fit needs a kernel that can be learned, such as DeepKernel(): {kernel!r} has nothing to learn, and a "
+                'bandwidth "median" is taken from the points of each call'
+            )
+        self.kernel = kernel.fitted(admit_thoroughly(x, y), **options)
+        return self
+
     def witness(self, x: Any, y: Any, points: Any = None, x_weights: Any = None, y_weights: Any = None) -> Witness:
         """w(z) = E k(z, X) − E k(z, Y), estimated at ``points`` (..., p, d), with standard errors.
 
@@ -159,6 +181,19 @@ class MMD(Estimator):
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The statistic with an interval for MMD² of the kernel at the bandwidth that these points chose."""
+        if hasattr(self.kernel, "on_new_points"):  # a learned kernel, which no interval holds for where it learned
+            kernel, s, notes = self.kernel.on_new_points(s, generator)
+            found = self._with(kernel)._infer(s, confidence, generator)
+            return found._replace(notes=(*notes, *found.notes))
+        return self._infer(s, confidence, generator)
+
+    def _with(self, kernel: Any) -> Self:
+        other = copy.copy(self)
+        other._modules = dict(self._modules)  # nn.Module keeps modules apart, and a copy would share them
+        other.kernel = kernel
+        return other
+
+    def _infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         kernel = self.resolved_kernel(s)
         s = _centred(kernel, s)
         if (why := scale.constant(s)) is not None:

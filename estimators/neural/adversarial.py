@@ -28,10 +28,10 @@ class MinimaxGAN(CriticEstimator):
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below JS hangs on the critic alone.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to log 2; refused where one point makes
+        from the one-sided limit on points that the critic has not seen to log 2; refused where one point makes
         up more than 30% of the variance.
     Shapes:
-        x (n, d), y (m, d); one problem.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics.
     Cost:
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
@@ -51,6 +51,7 @@ class MinimaxGAN(CriticEstimator):
     """
 
     divergence_name = "js"
+    reads_ratio = True
     upper = math.log(2)
     critic_scale = 2.0  # the classifier's cross-entropy is −2 · bound, up to a constant
 
@@ -93,10 +94,10 @@ class LeastSquares(CriticEstimator):
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below le_cam hangs on the critic alone.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to 2; refused where one point makes up
+        from the one-sided limit on points that the critic has not seen to 2; refused where one point makes up
         more than 30% of the variance.
     Shapes:
-        x (n, d), y (m, d); one problem.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics.
     Cost:
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
@@ -123,6 +124,7 @@ class LeastSquares(CriticEstimator):
     """
 
     divergence_name = "le_cam"
+    reads_ratio = True
     upper = 2.0
 
     def __init__(
@@ -167,10 +169,10 @@ class Hinge(CriticEstimator):
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below TV hangs on the critic alone.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to 1; refused where one point makes up
+        from the one-sided limit on points that the critic has not seen to 1; refused where one point makes up
         more than 30% of the variance.
     Shapes:
-        x (n, d), y (m, d); one problem.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics.
     Cost:
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
@@ -191,6 +193,7 @@ class Hinge(CriticEstimator):
     """
 
     divergence_name = "total_variation"
+    reads_ratio = True
     upper = 1.0
     critic_scale = 2.0
 

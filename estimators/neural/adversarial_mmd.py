@@ -68,6 +68,8 @@ class AdversarialMMD(CriticEstimator):
 
     divergence_name = "mmd"
     bound = "unbiased"
+    pools = True
+    stacks = False
     default_constraint = WeightClipping(0.01)
 
     def __init__(

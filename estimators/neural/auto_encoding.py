@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from estimators.base import Inference, mean
 from estimators.door import Samples, not_negative
+from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator, Metrics
 from estimators.neural.critics import AutoEncoder, evaluate, readable
@@ -61,15 +62,15 @@ class EnergyBased(CriticEstimator):
     minimises E_Q e and, with a weight, the pulling-away term, the mean over pairs of the squared cosine of their codes,
     which keeps the points of a batch apart; the critic never sees that term. The paper has the model on the side of y.
     On the side of x it minimises E_P [m − e]₊, the mirror image: x is drawn to the energy that the critic asks of y.
-    But energy is high wherever x is not, so that x need not come to y: better let a model of x and its target change
-    places. The bound is on TV, which is symmetric.
+    But energy is high wherever x is not, so that x need not come to y: `gan_zoo` lets a model of x and its target
+    change places, and so should a loop of your own. The bound is on TV, which is symmetric.
 
     Bound:
         lower, on total_variation = ½∫|p − q|, in [0, 1]; never tight where no auto-encoder has the best energy.
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below TV hangs on the critic and the margin.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to 1; refused where one point makes up
+        from the one-sided limit on points that the critic has not seen to 1; refused where one point makes up
         more than 30% of the variance.
     Shapes:
         x (n, d), y (m, d); one problem.
@@ -103,6 +104,8 @@ class EnergyBased(CriticEstimator):
 
     divergence_name = "total_variation"
     upper = 1.0
+    model_side = "y"
+    stacks = False
 
     def __init__(
         self,
@@ -157,8 +160,8 @@ class BoundaryEquilibrium(CriticEstimator):
     model only once E_Q L has fallen to γ E_P L. k is a buffer, so that it is stored with the weights. The metrics hold
     k as it was in the step and the paper's measure of convergence, M = E_P L + |γ E_P L − E_Q L|. The model minimises
     E_Q L. The paper has it on the side of y; the second term of `forward`, |E_P L − stop(E_Q L)|, has no gradient in y
-    and draws a model on the side of x to errors as large as those of y, which need not be where y is: better let such
-    a model and its target change places.
+    and draws a model on the side of x to errors as large as those of y, which need not be where y is: `gan_zoo` lets
+    such a model and its target change places, and so should a loop of your own.
 
     The value is |E_P L − E_Q L|, a lower bound of W1 between the laws of the errors L(x) and L(y),
     under this one auto-encoder. It is no bound of a distance of P and Q: L has no known Lipschitz constant, and laws
@@ -201,6 +204,8 @@ class BoundaryEquilibrium(CriticEstimator):
 
     divergence_name = "reconstruction_error_gap"
     bound = "consistent"
+    model_side = "y"
+    stacks = False
     k: Tensor
 
     def __init__(
@@ -260,7 +265,7 @@ class BoundaryEquilibrium(CriticEstimator):
         of_x, of_y = self._errors(s)
         return of_y + (of_x - of_y.detach()).abs()
 
-    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+    def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The size of the gap, without an interval."""
         note = (
             "no interval: the gap of two mean reconstruction errors is no distance of P and Q, only a lower bound of "

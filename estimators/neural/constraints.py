@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from divergences._spec import Specified
 from estimators.neural.critics import Standardize, evaluate
 from estimators.neural.lipschitz import MaxMin, Scaled, Spectral, Tangent, lipschitz_constant, orthonormal
+from estimators.neural.stacking import named_weights
 
 
 class Constraint(Specified):
@@ -85,11 +86,11 @@ class GradientPenalty(Constraint):
 
     def penalty(self, critic: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """The penalty at u, differentiable in the critic's weights."""
-        u = interpolates(x, y, generator) if self.at == "interpolates" else torch.cat([x, y]).detach()
+        u = interpolates(x, y, generator) if self.at == "interpolates" else torch.cat([x, y], -2).detach()
         excess = torch.linalg.vector_norm(input_gradients(critic, u), dim=-1) - self.center
         if self.one_sided:
             excess = excess.relu()
-        return self.weight * excess.square().mean()
+        return self.weight * excess.square().mean(-1)
 
 
 class R1(Constraint):
@@ -105,7 +106,7 @@ class R1(Constraint):
 
     def penalty(self, critic: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """The penalty at x, differentiable in the critic's weights."""
-        return self.weight / 2 * input_gradients(critic, x.detach()).square().sum(-1).mean()
+        return self.weight / 2 * input_gradients(critic, x.detach()).square().sum(-1).mean(-1)
 
 
 class ByConstruction(Constraint):
@@ -169,9 +170,8 @@ class GroupSort(Constraint):
     def update_(self, critic: nn.Module) -> None:
         """Weights that a step took off the orthonormal ones are put back."""
         with torch.no_grad():
-            for layer in critic.modules():
-                if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer, "weight"):
-                    weight = layer.get_parameter("parametrizations.weight.original")
+            for name, weight in named_weights(critic):
+                if name.endswith("parametrizations.weight.original"):
                     weight.copy_(orthonormal(weight))
 
 
@@ -204,14 +204,14 @@ def _of_one_scale(critic: nn.Module) -> nn.Module:
 
 def interpolates(x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
     """U = εx + (1 − ε)y for each of the min(n, m) pairs, with an ε of its own, cut from the graph."""
-    pairs = min(len(x), len(y))
-    x, y = x[:pairs].detach(), y[:pairs].detach()
+    pairs = min(x.shape[-2], y.shape[-2])
+    x, y = x[..., :pairs, :].detach(), y[..., :pairs, :].detach()
     epsilon = torch.rand(pairs, 1, generator=generator, device=x.device, dtype=x.dtype)
     return epsilon * x + (1 - epsilon) * y
 
 
 def input_gradients(critic: nn.Module, points: Tensor) -> Tensor:
-    """∇T(u) at each point, (n, d), with a graph to the critic's weights. ``points`` must be cut from any graph."""
+    """∇T(u) at each point, (..., n, d), with a graph to the critic's weights. ``points`` must be cut from any graph."""
     with torch.enable_grad():
         u = points.requires_grad_()
         (gradient,) = torch.autograd.grad(evaluate(critic, u).sum(), u, create_graph=True)

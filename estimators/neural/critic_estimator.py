@@ -7,15 +7,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scipy.stats import norm
 from torch import Tensor, nn
 
-from estimators.base import Estimator, Inference, full_precision, mean, same_kind, variance_of_mean
+from estimators.base import Estimator, Inference, full_precision, mean, variance_of_mean
 from estimators.door import Samples, admit, admit_thoroughly
-from estimators.intervals import largest_share
+from estimators.intervals import Shape, lower_limit
 from estimators.neural import fitting
 from estimators.neural.constraints import Constraint
-from estimators.neural.critics import default_critic
+from estimators.neural.critics import default_critic, ratio_critic
+from estimators.neural.stacking import Stacked
 from estimators.results import Bound
 from estimators.space import Space
 
@@ -28,17 +28,22 @@ Metrics = dict[str, Tensor]
 class CriticEstimator(Estimator):
     """D as a supremum over a critic: `critic_loss` is what the critic minimises, `forward` what a model minimises.
 
-    The two are not each other's negative: see the non-saturating GAN. A critic estimator takes one problem. A subclass
-    writes `pieces`, the two sides of its objective, whose difference of means is the value; and where its paper says
-    so, `model_loss`, what a model minimises instead of the value, `objective`, what the critic minimises instead of
-    minus the value, `build`, its default critic, and `penalized`, the function of a point that a penalty holds.
+    The two are not each other's negative: see the non-saturating GAN. A critic estimator takes one problem, (n, d) and
+    (m, d), or B problems, (B, n, d) and (B, m, d), whose critics are one `Stacked`. A subclass writes `pieces`, the two
+    sides of its objective, whose difference of means is the value; and where its paper says so, `model_loss`, what a
+    model minimises instead of the value, `objective`, what the critic minimises instead of minus the value, `build`,
+    its default critic, and `penalized`, the function of a point that a penalty holds.
     """
 
     bound: Bound = "lower"
     upper: float = float("inf")  # the largest value that D can take
     critic_scale: float = 1.0  # the critic maximises this many times the value
     minimum: int = 2
+    model_side: str | None = None  # "x" or "y" where the loss trains a model on that side alone; D is then symmetric
+    pools: bool = False  # whether the losses are no means over a batch, so that parts of a batch must be joined first
     critic: nn.Module | None
+    reads_ratio: bool = False  # whether the best critic is a function of p/q
+    stacks: bool = True  # whether its critics can be a stack
     wrapped: bool = False  # whether the constraint has wrapped the critic already
     constraint: Constraint | None  # None is the estimator's own default
     default_constraint: Constraint = Constraint()
@@ -59,26 +64,6 @@ class CriticEstimator(Estimator):
         a, b = self.pieces(s.x, s.y)
         return mean(a, s.x_weights) - mean(b, s.y_weights)
 
-    def model_loss(self, s: Samples, generator: torch.Generator | None) -> Tensor:
-        """What `forward` returns, of admitted samples: the value, unless the paper says otherwise."""
-        return self.compute(s, generator)
-
-    def forward(
-        self,
-        x: Any,
-        y: Any,
-        x_weights: Any = None,
-        y_weights: Any = None,
-        *,
-        x_counts: Any = None,
-        y_counts: Any = None,
-        generator: torch.Generator | None = None,
-    ) -> Any:
-        """What a model minimises, on whichever side of x and y it is."""
-        s = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts, minimum=self.minimum)
-        with full_precision(s.x):
-            return same_kind(self.model_loss(s, generator), x, y)
-
     def objective(self, s: Samples, generator: torch.Generator | None) -> tuple[Tensor, Metrics]:
         """What the critic minimises, without the penalty of its constraint, and the metrics to log."""
         value = self.compute(s, generator)
@@ -89,8 +74,12 @@ class CriticEstimator(Estimator):
         return self.ready(s)
 
     def build(self, space: Space, generator: torch.Generator | None) -> nn.Module:
-        """The critic where none is given."""
+        """The critic of a loss where none is given."""
         return default_critic(space, generator)
+
+    def build_to_fit(self, space: Space, generator: torch.Generator | None) -> nn.Module:
+        """The critic that `fit` trains where none is given; a loss sees new points with each step, and this one n."""
+        return ratio_critic(space, generator) if self.reads_ratio else self.build(space, generator)
 
     def ready(self, s: Samples) -> nn.Module:
         """The critic, where there is one and ``s`` is one problem.
@@ -100,10 +89,12 @@ class CriticEstimator(Estimator):
         """
         if self.critic is None:
             raise ValueError(f"{type(self).__name__} has no critic yet: call fit(x, y), estimate(x, y) or sized(space)")
-        if s.x.ndim > 2 or s.y.ndim > 2:
-            raise ValueError(
-                f"a critic estimator takes one problem, (n, d) and (m, d): got {tuple(s.x.shape)}, {tuple(s.y.shape)}"
-            )
+        problems = (len(self.critic),) if isinstance(self.critic, Stacked) else ()
+        if s.x.shape[:-2] != problems or s.y.shape[:-2] != problems:
+            expected = "one problem, (n, d) and (m, d)"
+            if problems:
+                expected = f"a stack of {problems[0]} critics, as many problems, (B, n, d) and (B, m, d)"
+            raise ValueError(f"{type(self).__name__} takes {expected}: got {tuple(s.x.shape)} and {tuple(s.y.shape)}")
         return self.critic
 
     def critic_loss(self, x: Any, y: Any, *, generator: torch.Generator | None = None) -> tuple[Tensor, Metrics]:
@@ -128,22 +119,49 @@ class CriticEstimator(Estimator):
     def sized(self, space: Space, generator: torch.Generator | None = None) -> Self:
         """A copy whose critic is built for ``space`` (and wrapped by its constraint) if it had none."""
         built = copy.deepcopy(self)
-        built.size_(space, generator)
+        if built.critic is None:
+            built.critic = built.build(space, generator)
+        built._wrap()
         return built
 
-    def size_(self, space: Space, generator: torch.Generator | None) -> None:
-        """Build the critic where there is none, and let the constraint wrap it once."""
-        if self.critic is None:
-            self.critic = self.build(space, generator)
-        if not self.wrapped:
-            self.critic, self.wrapped = self.constrained.wrap(self.critic), True
+    def unstacked(self) -> list[Self]:
+        """One estimator for each problem of a stack, with the critic of that problem.
+
+        Raises:
+            ValueError: the critic is no stack.
+        """
+        if not isinstance(self.critic, Stacked):
+            raise ValueError(
+                f"{type(self).__name__} has no stack of critics: call fit(x, y) on (B, n, d) and (B, m, d)"
+            )
+        found = []
+        for index, critic in enumerate(self.critic.unstacked()):
+            one = copy.copy(self)  # all but the critic is small
+            one._modules = dict(self._modules)
+            one.critic = critic.eval()
+            one.take(index)
+            found.append(one)
+        return found
+
+    def take(self, index: int) -> None:
+        """Called on a copy that gets the critic of problem ``index`` of a stack. Often nothing."""
+
+    def _wrap(self) -> None:
+        """Let the constraint wrap the critic, once."""
+        if self.wrapped or self.critic is None:
+            return
+        if isinstance(self.critic, Stacked):
+            self.critic = Stacked([self.constrained.wrap(one) for one in self.critic.unstacked()])
+        else:
+            self.critic = self.constrained.wrap(self.critic)
+        self.wrapped = True
 
     def fit(
         self,
         x: Any,
         y: Any,
         *,
-        steps: int = 2000,
+        steps: int | None = None,
         batch: int = 256,
         lr: float | None = None,
         patience: int = 10,
@@ -152,11 +170,16 @@ class CriticEstimator(Estimator):
     ) -> Self:
         """Train the critic on four fifths of x and y; the weights kept are the best on the last fifth.
 
-        The best have the highest lower limit of the objective there, value − standard error, so that a critic does not
-        win by a tail in which the held-out points happen to be missing. Stops when that has not risen for ``patience``
-        checks, fifty steps apart. ``lr`` is Adam's at the start, and falls to a tenth; None is the constraint's own.
+        Weights are running means over some 200 steps. The best have the highest lower limit of the objective, value −
+        standard error, so that a critic does not win by a tail in which the held-out points happen to be missing. Stops
+        when that has not risen for ``patience`` checks, fifty steps apart. ``lr`` is Adam's at the start, and falls to
+        a tenth; None is the constraint's own. ``steps`` None is 1000 and one for every five points of the smaller
+        sample, 4000 at the most.
+
+        x (B, n, d) and y (B, m, d) are B problems, each with a critic of its own: they are trained as one `Stacked`, to
+        what B calls with the same seed would give.
         """
-        s = admit_thoroughly(x, y, minimum=FEWEST)
+        s = _admitted(x, y)
         self.train_critic(s, steps=steps, batch=batch, lr=lr, patience=patience, seed=seed, progress=progress)
         return self
 
@@ -164,21 +187,38 @@ class CriticEstimator(Estimator):
         self,
         s: Samples,
         *,
-        steps: int = 2000,
+        steps: int | None = None,
         batch: int = 256,
         lr: float | None = None,
         patience: int = 10,
         seed: int = 0,
         progress: bool = True,
-    ) -> float:
-        """`fit` on admitted samples, and what its held-out fifth has for the objective, less a standard error."""
-        generator = torch.Generator().manual_seed(seed)
-        self.size_(Space.of(torch.cat([s.x, s.y])), generator)
-        self.prepare(min(len(s.x), len(s.y)))
-        generator = torch.Generator().manual_seed(seed)  # so that critics of any size have the same held-out fifth
-        lr = self.constrained.rate if lr is None else lr
+    ) -> fitting.Training:
+        """`fit` on admitted samples."""
+        if s.x.ndim > 2 and not self.stacks:
+            raise ValueError(
+                f"{type(self).__name__} takes one problem, (n, d) and (m, d): got {tuple(s.x.shape)} and "
+                f"{tuple(s.y.shape)}"
+            )
+        if self.critic is None:
+            problems = zip(s.x, s.y, strict=True) if s.x.ndim > 2 else [(s.x, s.y)]
+            built = [
+                self.build_to_fit(Space.of(torch.cat(pair)), torch.Generator().manual_seed(seed)) for pair in problems
+            ]
+            self.critic = Stacked(built) if s.x.ndim > 2 else built[0]
+        self._wrap()
+        n = min(s.x.shape[-2], s.y.shape[-2])
+        self.prepare(n)
         found = fitting.fit_critic(
-            self, s.x, s.y, steps=steps, batch=batch, lr=lr, patience=patience, generator=generator, progress=progress
+            self,
+            s.x,
+            s.y,
+            steps=min(4000, 1000 + n // 5) if steps is None else steps,
+            batch=batch,
+            lr=self.constrained.rate if lr is None else lr,
+            patience=patience,
+            generator=torch.Generator().manual_seed(seed),
+            progress=progress,
         )
         self.settle(s)
         self.fitted = True
@@ -192,8 +232,12 @@ class CriticEstimator(Estimator):
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
         if not math.isfinite(value) or not math.isfinite(stderr):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
-        heaviest = max(largest_share(v.double() - v.double().mean()) for v in (a, b))
-        return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, heaviest)
+        sides = [
+            (side - mean(side, w)) * (1 / len(side) if w is None else w)
+            for side, w in ((a, test.x_weights), (b, test.y_weights))
+        ]
+        shape = Shape.of(sides[0], -sides[1])
+        return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, shape)
 
     def on_new_points(self, s: Samples, generator: torch.Generator) -> tuple[CriticEstimator, Samples, tuple[str, ...]]:
         """A fitted estimator, points that its critic has not seen, and a note on both.
@@ -222,23 +266,49 @@ class CriticEstimator(Estimator):
     def trained(self, seen: Samples, seed: int) -> tuple[CriticEstimator, tuple[str, ...]]:
         """A copy that is fitted to ``seen``, and notes on it."""
         built = copy.deepcopy(self)
-        built.train_critic(seen, seed=seed)
-        return built, ()
+        training = built.train_critic(seen, seed=seed)
+        rise = float(training.rise)
+        if not rise > RISING:
+            return built, ()
+        note = f"the critic's held-out value rose by {rise:.1f} standard errors in the last quarter of its steps"
+        return built, (f"{note}: fit with more steps may give a tighter bound",)
 
-    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
-        """The value as a lower bound: the interval runs from the one-sided normal limit to the largest value of D.
+    def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
+        """The value as a lower bound: the interval runs from the one-sided limit to the largest value of D.
 
         It is refused where one point makes up more than the share ``_HEAVY`` of the variance.
         """
         value, stderr, _, notes, _ = found
         assert stderr is not None  # infer has refused what is not finite
-        if heaviest > _HEAVY:
-            notes += (f"no interval: one point makes up {heaviest:.0%} of the variance, so the limit is not normal",)
+        if shape.heaviest > _HEAVY:
+            notes += (
+                f"no interval: one point makes up {shape.heaviest:.0%} of the variance, so the limit is not normal",
+            )
             return Inference(value, stderr, None, notes)
-        low = value - float(norm.ppf(confidence)) * stderr
+        low = lower_limit(value, stderr, confidence, shape.skewness)
         notes += (f"a lower bound on D with a one-sided {100 * confidence:g}% limit",)
         return Inference(value, stderr, (low, self.upper), notes)
 
 
+def _admitted(x: Any, y: Any) -> Samples:
+    """One problem, or the B of (B, n, d) and (B, m, d), thoroughly admitted.
+
+    Raises:
+        ValueError: as at the door; more leading axes than one, or not the same.
+    """
+    s = admit(x, y, minimum=FEWEST)
+    lead = s.x.shape[:-2]
+    if not lead and s.y.ndim == 2:
+        return admit_thoroughly(x, y, minimum=FEWEST)
+    if len(lead) > 1 or s.y.shape[:-2] != lead:
+        raise ValueError(
+            f"x and y must be one problem, (n, d) and (m, d), or B of them, (B, n, d) and (B, m, d): got "
+            f"{tuple(s.x.shape)} and {tuple(s.y.shape)}"
+        )
+    parts = [admit_thoroughly(a, b, minimum=FEWEST) for a, b in zip(s.x, s.y, strict=True)]
+    return Samples(torch.stack([part.x for part in parts]), torch.stack([part.y for part in parts]), None, None)
+
+
+RISING = 1.0  # standard errors in the last quarter of the steps, from which training is said to have ended early
 FEWEST = 10  # of them two are held out, from which a spread can be seen
 _HEAVY = 0.3  # of 200 normal points the largest makes up about 4% of the variance

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from estimators.neural.stacking import architecture
 from estimators.space import Space
 
 
@@ -51,6 +52,23 @@ class Standardize(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Points in standard units, in single precision: an offset is taken off before anything is rounded."""
         return ((points - self.center) / self.scale).float()
+
+
+class Squash(nn.Module):
+    """r·asinh(u/r), coordinate by coordinate: u up to about r = 4 standard units, and a logarithm in the tails."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        """The same shape."""
+        return 4 * (points / 4).asinh()
+
+
+def ratio_critic(space: Space, generator: torch.Generator | None = None) -> nn.Sequential:
+    """The critic of a density ratio: as `default_critic`, but narrower, and calm in the tails.
+
+    A network that goes on as a straight line makes any ratio of a far point, and heavy tails are nothing but far
+    points. A width of 64 does as well as 256 on the log ratios of known laws in up to ten dimensions.
+    """
+    return nn.Sequential(Standardize(space), Squash(), mlp(space.dim, 1, (64, 64), slope=0.2, generator=generator))
 
 
 def default_critic(space: Space, generator: torch.Generator | None = None) -> nn.Sequential:
@@ -108,17 +126,18 @@ def judging(critic: nn.Module) -> Iterator[None]:
 def readable(critic: nn.Module, points: Tensor) -> Tensor:
     """The points in the precision of the critic's weights, unless it takes an offset off before it rounds."""
     parameter = next(critic.parameters(), None)
-    standardizes = any(isinstance(module, Standardize | AutoEncoder) for module in critic.modules())
+    standardizes = any(isinstance(module, Standardize | AutoEncoder) for module in architecture(critic).modules())
     return points if parameter is None or standardizes else points.to(parameter.dtype)
 
 
 def evaluate(critic: nn.Module, points: Tensor) -> Tensor:
-    """The critic's value at each point, (n,).
+    """The critic's value at each point, (n,), or (B, n) where it is a stack.
 
     Raises:
         ValueError: the critic does not give one number a point.
     """
     values = critic(readable(critic, points))
-    if values.shape not in ((len(points),), (len(points), 1)):
-        raise ValueError(f"the critic must give one value a point, ({len(points)},): got shape {tuple(values.shape)}")
-    return values.reshape(len(points))
+    shape = points.shape[:-1]
+    if values.shape not in (shape, (*shape, 1)):
+        raise ValueError(f"the critic must give one value a point, {tuple(shape)}: got shape {tuple(values.shape)}")
+    return values.reshape(shape)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from estimators.base import Inference, mean, same_kind
 from estimators.door import Samples, tensor
+from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
@@ -32,10 +33,9 @@ class DonskerVaradhan(CriticEstimator):
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below KL hangs on the critic alone.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to infinity; refused where one point
-        makes up more than 30% of the variance.
+        from the one-sided limit on points that the critic has not seen, normal with a term for skewness, to infinity.
     Shapes:
-        x (n, d), y (m, d); one problem.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics.
     Cost:
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
@@ -45,13 +45,17 @@ class DonskerVaradhan(CriticEstimator):
         critic: a network giving one value a point, T; an MLP is built from the data's shape where it is None.
         constraint: what keeps the critic smooth, such as `R1`; by default nothing.
 
-    `fit` and `estimate` clip T − c at ±½ log n, n the smaller sample, as `Variational` does.
+    `fit` and `estimate` clip T − c at ±½ log n, n the smaller sample, as `Variational` does, so that the value is at
+    most ½ log n + 1. SMILE clips as well, but in the partition term alone, which is no bound; here a clipped T stands
+    in both terms. The limit is no option, as no other one paid: for Gaussian pairs of 2, 5 and 10 nats at n = 10,000 a
+    limit of 1 kept the value below 1.7, one of 5 gave errors within 7% of these, and with 10 few points decided, so
+    that the error at 5 nats was 1.7 times and at 10 nats nearly 6 times as large.
 
     Raises:
         ValueError: samples refused at the door.
 
     References: Donsker and Varadhan 1983; Belghazi et al. 2018, eq. (4); Poole et al. 2019, section 2.1 (the bound for
-    any c).
+    any c); Song and Ermon 2020 (SMILE).
 
     Example:
         >>> import torch
@@ -62,12 +66,14 @@ class DonskerVaradhan(CriticEstimator):
     """
 
     divergence_name = "kl"
+    reads_ratio = True
+    pools = True  # the logarithm of a mean
 
     def __init__(self, critic: nn.Module | None = None, constraint: Constraint | None = None) -> None:
         super().__init__()
         self.critic = critic
         self.constraint = constraint
-        self.constant: float | None = None  # c, set by `settle`
+        self.constant: Tensor | None = None  # c of each problem, (..., 1), set by `settle`
         self.clip = math.inf  # of |T − c|, set by `prepare`
 
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
@@ -79,7 +85,7 @@ class DonskerVaradhan(CriticEstimator):
         """T − c at x and e^(T − c) − 1 at y; before `fit` has found c, that of y."""
         assert self.critic is not None  # `compute` refuses a missing critic
         w = evaluate(self.critic, y)
-        c = _log_mean_exp(w, None) if self.constant is None else self.constant
+        c = _log_mean_exp(w, None).unsqueeze(-1) if self.constant is None else self.constant
         v, w = evaluate(self.critic, x) - c, w - c
         return v.clamp(-self.clip, self.clip), torch.expm1(w.clamp(-self.clip, self.clip))
 
@@ -91,7 +97,11 @@ class DonskerVaradhan(CriticEstimator):
         """Keep c of the points that the critic has seen."""
         assert self.critic is not None
         with torch.no_grad():
-            self.constant = float(_log_mean_exp(evaluate(self.critic, s.y), None))
+            self.constant = _log_mean_exp(evaluate(self.critic, s.y), None).unsqueeze(-1)
+
+    def take(self, index: int) -> None:
+        """The constant of that problem."""
+        self.constant = None if self.constant is None else self.constant[index]
 
     def log_ratio(self, points: Any) -> Any:
         """Log p/q at ``points``, (..., d), which is T − c: arrays give arrays, (...,), tensors tensors.
@@ -105,13 +115,14 @@ class DonskerVaradhan(CriticEstimator):
         v = evaluate(self.critic, z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1]) - self.constant
         return same_kind(v.clamp(-self.clip, self.clip), points)
 
-    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+    def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The lower bound; a note says where the clip, and not the data, set it."""
         with torch.no_grad():
             ratios = torch.cat([self.log_ratio(test.x), self.log_ratio(test.y)]).abs()
-        return super().bounded(noting_clips(found, ratios >= self.clip), confidence, test, heaviest)
+        shape = shape._replace(heaviest=0.0)  # a point counts no more than the clip lets it, seen or not
+        return super().bounded(noting_clips(found, ratios >= self.clip), confidence, test, shape)
 
 
 def _log_mean_exp(values: Tensor, weights: Tensor | None) -> Tensor:
-    logs = -math.log(len(values)) if weights is None else weights.log()
+    logs = -math.log(values.shape[-1]) if weights is None else weights.log()
     return (values + logs).logsumexp(-1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from estimators.base import Inference
 from estimators.door import Samples
+from estimators.intervals import Shape
 from estimators.neural import proven
 from estimators.neural.constraints import (
     Constraint,
@@ -36,10 +37,10 @@ class KantorovichRubinstein(CriticEstimator):
     Rate:
         n^(−1/2) for the objective of a given critic; how far it lies below W1 hangs on the critic and its training.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to infinity, where the critic is proven;
+        from the one-sided limit on points that the critic has not seen to infinity, where the critic is proven;
         refused for others, and where one point makes up more than 30% of the variance.
     Shapes:
-        x (n, d), y (m, d); one problem. Euclidean ground distance.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics. Euclidean ground distance.
     Cost:
         one pass of the critic; a gradient penalty adds two; `fit` trains it (seconds), `estimate` about seven
         (ten seconds to a minute or two).
@@ -102,7 +103,7 @@ class KantorovichRubinstein(CriticEstimator):
         best, note = proven.trained(KantorovichRubinstein, seen, seed)
         return best, (note,)
 
-    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+    def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The value over the Lipschitz constant K, as f/K is a candidate for the supremum whatever f is.
 
         Where K is proven the value is a lower bound. Otherwise it is the largest gradient norm that was found, and
@@ -125,7 +126,7 @@ class KantorovichRubinstein(CriticEstimator):
                 f"divided by the proven Lipschitz constant {K:.4g}; the largest gradient norm found, {steepest:.4g}",
             )
             certified = found._replace(value=value / K, stderr=stderr / K, notes=notes)
-            return super().bounded(certified, confidence, test, heaviest)
+            return super().bounded(certified, confidence, test, shape)
         notes += (
             f"divided by the largest gradient norm found, {K:.3g}",
             f"no interval: {self.constrained!r} does not certify that the critic is 1-Lipschitz",

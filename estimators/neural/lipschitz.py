@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from estimators.neural.critics import Standardize
+from estimators.neural.critics import Squash, Standardize
 
 
 class MaxMin(nn.Module):
@@ -99,7 +99,7 @@ def orthonormal(weight: Tensor) -> Tensor:
     return q if weight.shape[-2] >= weight.shape[-1] else q.mT
 
 
-_OF_SLOPE_1 = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Softplus, nn.Sigmoid, nn.Identity, nn.Flatten, MaxMin, Cones)
+_OF_SLOPE_1 = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Softplus, nn.Sigmoid, nn.Identity, nn.Flatten, MaxMin, Cones, Squash)
 
 
 def lipschitz_constant(network: nn.Module) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import divergences as dv
 from estimators.base import Inference, same_kind
 from estimators.door import Samples, tensor
+from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
 from estimators.neural.critics import evaluate
@@ -29,10 +30,11 @@ class Variational(CriticEstimator):
     Rate:
         n^(−1/2) for the bound of a given critic; how far the bound lies below D hangs on the critic alone.
     Interval:
-        from the one-sided normal limit on points that the critic has not seen to the largest value of D; refused where
-        one point makes up more than 30% of the variance.
+        from the one-sided limit on points that the critic has not seen, normal with a term for skewness, to the
+        largest value of D; of a critic that is not clipped, refused where one point makes up more than 30% of the
+        variance.
     Shapes:
-        x (n, d), y (m, d); one problem.
+        x (n, d), y (m, d); B problems, (B, n, d) and (B, m, d), with a stack of critics.
     Cost:
         one pass of the critic; `fit` and `estimate` train it (seconds).
     Gradients:
@@ -64,6 +66,8 @@ class Variational(CriticEstimator):
         >>> bound.bound, bound.interval[0] < 0.5
         ('lower', True)
     """
+
+    reads_ratio = True
 
     def __init__(
         self,
@@ -133,14 +137,15 @@ class Variational(CriticEstimator):
         except ValueError:
             self.clip = None
 
-    def bounded(self, found: Inference, confidence: float, test: Samples, heaviest: float) -> Inference:
+    def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The lower bound; a note says where the clip, and not the data, set it."""
         assert self.critic is not None  # infer has trained it
         if self.clip is not None:
             with torch.no_grad():
                 v = torch.cat([evaluate(self.critic, test.x), evaluate(self.critic, test.y)])
             found = noting_clips(found, (v <= self.clip[0]) | (v >= self.clip[1]))
-        return super().bounded(found, confidence, test, heaviest)
+            shape = shape._replace(heaviest=0.0)  # a point counts no more than the clip lets it, seen or not
+        return super().bounded(found, confidence, test, shape)
 
 
 def noting_clips(found: Inference, clipped: Tensor) -> Inference:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from estimators.base import Estimator
 from estimators.kernel.energy import EnergyDistance
 from estimators.kernel.mmd import MMD
+from estimators.neural.deep_kernel import DeepKernel
 from estimators.transport import EMD, Sinkhorn
 from estimators.transport.sliced import MaxSlicedWasserstein, SlicedWasserstein
-from estimators.two_sample import aggregate, kernel, transport
+from estimators.two_sample import aggregate, kernel, learned, transport
 from estimators.two_sample.c2st import C2ST
 from estimators.two_sample.default import default
 from estimators.two_sample.kolmogorov_smirnov import kolmogorov_smirnov
@@ -74,6 +75,10 @@ def _of_classifier(statistic: C2ST) -> Entry:
 
 
 def _of_estimator(estimator: Estimator) -> Entry:
+    if isinstance(estimator, MMD) and isinstance(estimator.kernel, DeepKernel):
+        fitted = estimator.kernel.is_fitted
+        return Entry(repr(estimator), lambda pool: learned.plan(estimator, pool), takes_weights=fitted)
+
     def plan(pool: Pool) -> Plan:
         if isinstance(estimator, MMD) and estimator.statistic in ("unbiased", "biased"):
             return Plan([kernel.mmd(estimator, pool)])

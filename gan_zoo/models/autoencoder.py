@@ -63,7 +63,9 @@ def autoencoder(
     phases: tuple[Phase, ...] = (Phase(("autoencoder",)),)
     if divergence is not None:
         estimator = kit.estimator(divergence, space=Space((z.dim,)), critic=critic, constraint=constraint)
-        terms, players, phases = match(estimator, "code", "z", player, adam, weight=weight, critic_steps=critic_steps)
+        terms, players, phases = match(
+            estimator, "code", "z", player, adam, moves="x", weight=weight, critic_steps=critic_steps
+        )
         networks["divergence"] = estimator
     elif critic is not None or constraint is not None:
         raise ValueError("critic= and constraint= need divergence=: a plain auto-encoder matches nothing")

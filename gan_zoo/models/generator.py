@@ -22,23 +22,40 @@ def matching(draw: Draw, *, divergence: str, x: str, y: str) -> Tensor:
     The samples of all ranks are pooled where the loss is not a mean over the batch.
     """
     estimator = draw.net(divergence)
-    if isinstance(estimator, CriticEstimator):
-        return estimator(draw[x], draw[y], generator=draw.generator)
-    return estimator(draw.pooled(x), draw.pooled(y), generator=draw.generator)
+    return estimator(*_sides(draw, estimator, x, y), generator=draw.generator)
 
 
 def critic_loss(draw: Draw, *, divergence: str, x: str, y: str) -> tuple[Tensor, Metrics]:
     """What the critic of the estimator ``divergence`` minimises."""
-    return draw.net(divergence).critic_loss(draw[x], draw[y], generator=draw.generator)
+    estimator = draw.net(divergence)
+    return estimator.critic_loss(*_sides(draw, estimator, x, y), generator=draw.generator)
+
+
+def _sides(draw: Draw, estimator: est.Estimator, x: str, y: str) -> tuple[Tensor, Tensor]:
+    """The samples of both laws: of all ranks, unless the loss is a mean over the batch."""
+    if isinstance(estimator, CriticEstimator) and not estimator.pools:
+        return draw[x], draw[y]
+    return draw.pooled(x), draw.pooled(y)
 
 
 def match(
-    estimator: est.Estimator, x: str, y: str, model: Player, critic: Adam, *, weight: float = 1.0, critic_steps: int = 1
+    estimator: est.Estimator,
+    x: str,
+    y: str,
+    model: Player,
+    critic: Adam,
+    *,
+    moves: str = "y",
+    weight: float = 1.0,
+    critic_steps: int = 1,
 ) -> tuple[list[Term], dict[str, Player], tuple[Phase, ...]]:
     """Terms, players and phases by which ``model`` minimises the network "divergence" between two laws.
 
     Where the estimator has a critic, it becomes a player of its own that moves ``critic_steps`` times before the model.
+    ``moves`` says which side is the model's; where the loss has a side for it, the two laws may change places.
     """
+    if isinstance(estimator, CriticEstimator) and estimator.model_side not in (None, moves):
+        x, y = y, x
     roles: dict[str, Any] = {"divergence": "divergence", "x": x, "y": y}
     terms = [Term("divergence", functools.partial(matching, **roles), {model.name: weight})]
     players = {model.name: model}

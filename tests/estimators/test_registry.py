@@ -24,6 +24,8 @@ OBJECTS = [est.as_estimator(name) for name in est.names()] + [
     est.Sinkhorn(order=1, blur=0.1, debiased=False),
     est.KantorovichRubinstein(constraint=est.WeightClipping(0.1)),
     est.Variational(dv.Alpha(0.3), constraint=est.R1(2.0)),
+    est.DonskerVaradhan(constraint=est.R1(2.0)),
+    est.InfoNCE(negatives=31),
 ]
 
 
@@ -55,7 +57,8 @@ def test_every_name_estimates(name):
 def test_auto_says_what_it_chose_and_what_else_there_is():
     found = est.estimate(X, Y, "kl", seed=0)
     assert any("chosen among" in note for note in found.notes)
-    assert found.notes[-1] == "method 'auto'; also: ratio, knn, histogram, kde, gaussian, variational"
+    also = "ratio, knn, histogram, kde, gaussian, variational, donsker_varadhan, infonce"
+    assert found.notes[-1] == f"method 'auto'; also: {also}"
     assert est.estimate(X, Y, "kl", method="variational", seed=0).bound == "lower"
     assert est.estimate(X, Y, "wasserstein", seed=0).notes[-1].startswith("method 'auto'; also: emd, ")
 
@@ -79,7 +82,7 @@ def test_every_method_takes_names_and_objects(divergence, method):
 def test_unknown_names_and_methods_are_refused():
     with pytest.raises(ValueError, match=r"unknown divergence 'mdm'; did you mean 'mmd'"):
         est.estimate(X, Y, "mdm")
-    with pytest.raises(ValueError, match=r"method must be one of auto, ratio, .*variational for kl: got 'bogus'"):
+    with pytest.raises(ValueError, match=r"method must be one of auto, ratio, .*infonce for kl: got 'bogus'"):
         est.estimate(X, Y, "kl", method="bogus")
     with pytest.raises(ValueError, match=r"method must be one of auto, emd, .*critic for wasserstein: got 'knn'"):
         est.estimate(X, Y, "wasserstein", method="knn")

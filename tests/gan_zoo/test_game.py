@@ -160,6 +160,24 @@ def test_the_vaes_kl_and_likelihood_are_the_textbook_ones():
     torch.testing.assert_close(terms["nll"], -normal.log_prob(draw["x"]).sum(-1).mean())
 
 
+@pytest.mark.parametrize("estimator", [est.AdversarialMMD(), est.DonskerVaradhan(), est.MinimaxGAN()], ids=repr)
+def test_ranks_join_their_samples_where_a_critics_loss_is_no_mean_over_the_batch(estimator):
+    """One of two ranks, whose other has drawn the same points plus 1."""
+    game = zoo.build("generator", like=POINTS, divergence=estimator)
+    critic, _ = game.plan.stages[0].phases
+    x = torch.as_tensor(POINTS[:16])
+    draw = Draw(game, 16, torch.Generator().manual_seed(0), {"x": x}, gather=lambda s: torch.cat([s, s + 1]))
+    game.gradients(critic, draw, 0.0)
+    y = draw["y"].detach()
+    if not isinstance(estimator, est.MinimaxGAN):
+        x, y = torch.cat([x, x + 1]), torch.cat([y, y + 1])
+    network = game.networks["divergence"]
+    for term in game.plan.terms:
+        generator = torch.Generator().manual_seed(0)
+        loss = network(x, y) if term.name == "divergence" else network.critic_loss(x, y, generator=generator)[0]
+        torch.testing.assert_close(draw.evaluate(term)[0], loss)
+
+
 VARIATIONAL = [name for name in est.names() if isinstance(est.as_estimator(name), est.Variational)]
 
 
