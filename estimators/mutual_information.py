@@ -12,7 +12,7 @@ from torch import Tensor
 
 from divergences.evaluate import unit
 from estimators.base import Estimator, Inference
-from estimators.classical.contingency import contingency, information
+from estimators.classical.contingency import FILLED, contingency, information
 from estimators.door import Samples, check_unit, fraction, seeded
 from estimators.intervals import Shape
 from estimators.neural import fitting
@@ -106,7 +106,10 @@ def mutual_information(
     if table is not None:
         found = _dressed(information(table, confidence), "consistent", "contingency table", len(a), confidence)
     elif estimator is None:
-        raise ValueError('method="table" needs 10 rows a cell, of as many cells as values of x times values of y')
+        values = [len(torch.unique(rows, dim=0)) for rows in (a, b)]
+        raise ValueError(
+            f'method="table" needs {FILLED} rows a cell: got {len(a)} rows for {values[0]} × {values[1]} values'
+        )
     elif isinstance(estimator, BarberAgakov):
         found = estimator.estimate(x, y, confidence=confidence, seed=seed)
     elif isinstance(estimator, CriticEstimator):
@@ -127,7 +130,7 @@ def mutual_information(
         n=len(a),
         m=len(b),
         confidence=confidence,
-        seed=int(seed),
+        seed=None if seed is None else int(seed),
     )
 
 
@@ -176,6 +179,7 @@ def _by_critic(
             evaluated, own = estimator.trained(seen, int(torch.randint(2**31, (), generator=generator)))
         notes = (f"critic trained on {cut} rows, each x with its own y and those of {TRAINED} others", *own)
     new_x, new_y = x[cut:], y[cut:]
+    evaluated = evaluated.judged_on(len(new_x))
     limit = evaluated.bounded
     if isinstance(evaluated, InfoNCE):
         terms, K = evaluated.batches(new_x, new_y)

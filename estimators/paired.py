@@ -32,6 +32,10 @@ def columns(value: Any, name: str) -> Tensor:
     """Rows as float64, (n, d); (n,) is (n, 1). Text, booleans and categories become indicators of their values."""
     if not isinstance(value, Tensor):
         array = np.asarray(value)
+        if array.dtype.kind == "U" and isinstance(value, list | tuple):
+            array = np.asarray(value, dtype=object)  # text beside numbers leaves these what they are
+        if not array.size:
+            raise ValueError(f"{name} must have rows: got shape {array.shape}")
         if array.dtype.kind not in "fiu":
             array = array[:, None] if array.ndim == 1 else array
             if array.ndim != 2 or not array.shape[1]:

@@ -132,7 +132,7 @@ class BarberAgakov(Specified):
             m=n,
             notes=notes,
             confidence=confidence,
-            seed=int(seed),
+            seed=None if seed is None else int(seed),
         )
 
     def _class_logits(self, x: Tensor, code: _Code, new: Tensor, seed: int) -> Tensor:

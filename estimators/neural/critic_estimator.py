@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from estimators.base import Estimator, Inference, full_precision, mean, variance_of_mean
-from estimators.door import Samples, admit, admit_thoroughly
+from estimators.door import Samples, admit, admit_thoroughly, count, not_negative, seeded
 from estimators.intervals import Shape, lower_limit
-from estimators.neural import fitting
+from estimators.neural import fitting, memory
 from estimators.neural.constraints import Constraint
 from estimators.neural.critics import default_critic, ratio_critic
 from estimators.neural.stacking import Stacked
@@ -48,6 +48,7 @@ class CriticEstimator(Estimator):
     constraint: Constraint | None  # None is the estimator's own default
     default_constraint: Constraint = Constraint()
     fitted: bool = False
+    seen: Any = None  # what `memory` keeps of the points that `fit` saw
 
     @property
     def constrained(self) -> Constraint:
@@ -88,7 +89,7 @@ class CriticEstimator(Estimator):
             ValueError: there is none, or there are extra axes.
         """
         if self.critic is None:
-            raise ValueError(f"{type(self).__name__} has no critic yet: call fit(x, y), estimate(x, y) or sized(space)")
+            raise ValueError(f"{type(self).__name__} has no critic yet: call fit(x, y) or sized(space)")
         problems = (len(self.critic),) if isinstance(self.critic, Stacked) else ()
         if s.x.shape[:-2] != problems or s.y.shape[:-2] != problems:
             expected = "one problem, (n, d) and (m, d)"
@@ -136,18 +137,35 @@ class CriticEstimator(Estimator):
             )
         found = []
         for index, critic in enumerate(self.critic.unstacked()):
-            one = copy.copy(self)  # all but the critic is small
-            one._modules = dict(self._modules)
-            one.critic = critic.eval()
+            one = self.shallow()
+            one.critic, one.seen = critic.eval(), self.seen[index] if self.fitted else None
             one.take(index)
             found.append(one)
         return found
+
+    def shallow(self) -> Self:
+        """A copy that shares the critic."""
+        copied = copy.copy(self)
+        copied._modules = dict(self._modules)
+        return copied
+
+    def judged_on(self, n: int) -> Self:
+        """The estimator as it is evaluated on n new points: itself, unless it claims less where n is small."""
+        return self
 
     def take(self, index: int) -> None:
         """Called on a copy that gets the critic of problem ``index`` of a stack. Often nothing."""
 
     def _wrap(self) -> None:
-        """Let the constraint wrap the critic, once."""
+        """Let the constraint wrap the critic, once.
+
+        Raises:
+            TypeError: a critic that is no network, a constraint that is none.
+        """
+        if not isinstance(self.critic, nn.Module | None):
+            raise TypeError(f"critic must be an nn.Module: got {type(self.critic).__name__}")
+        if not isinstance(self.constrained, Constraint):
+            raise TypeError(f"constraint must be one, such as est.R1(): got {type(self.constraint).__name__}")
         if self.wrapped or self.critic is None:
             return
         if isinstance(self.critic, Stacked):
@@ -177,8 +195,16 @@ class CriticEstimator(Estimator):
         sample, 4000 at the most.
 
         x (B, n, d) and y (B, m, d) are B problems, each with a critic of its own: they are trained as one `Stacked`, to
-        what B calls with the same seed would give.
+        what B calls with the same seed would give. `unstacked` has them one by one, each with an `estimate`.
+
+        Raises:
+            ValueError: a number of steps, points or checks below 1, ``lr`` not positive; samples refused at the door.
+            TypeError: a critic that is no network; numbers that are none.
         """
+        steps = None if steps is None else count(steps, "steps")
+        batch, patience, seed = count(batch, "batch"), count(patience, "patience"), seeded(seed).initial_seed()
+        if lr is not None and not not_negative(lr, "lr") > 0:
+            raise ValueError(f"lr must be positive: got {lr}")
         s = _admitted(x, y)
         self.train_critic(s, steps=steps, batch=batch, lr=lr, patience=patience, seed=seed, progress=progress)
         return self
@@ -221,15 +247,19 @@ class CriticEstimator(Estimator):
             progress=progress,
         )
         self.settle(s)
-        self.fitted = True
+        self.fitted, self.seen = True, memory.of(s)
         return found
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The objective on points that the critic has not seen, with a one-sided limit: D lies above it."""
         evaluated, test, notes = self.on_new_points(s, generator)
+        evaluated = evaluated.judged_on(min(len(test.x), len(test.y)))
         a, b = fitting.evaluated(evaluated, test)
         value = float(mean(a, test.x_weights) - mean(b, test.y_weights))
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
+        if (share := memory.share(self.seen, s) if self.fitted else 0.0) > 0:
+            notes += (f"no interval: fit has seen {share:.0%} of these points, on which a critic is too good",)
+            return Inference(value, None, None, notes, "consistent")
         if not math.isfinite(value) or not math.isfinite(stderr):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
         sides = [
@@ -246,6 +276,11 @@ class CriticEstimator(Estimator):
         trained on two thirds of ``s`` and evaluated on the last third.
         """
         if self.fitted:
+            if isinstance(self.critic, Stacked):
+                raise ValueError(
+                    f"{type(self).__name__} has a stack of {len(self.critic)} critics: unstacked() gives one estimator "
+                    "for each problem"
+                )
             return self, s, ("the critic was fitted before: the value holds for data that fit has not seen",)
         if s.x_weights is not None or s.y_weights is not None:
             raise NotImplementedError("estimate with weights needs a fitted critic: call fit(x, y) first")

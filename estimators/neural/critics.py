@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from estimators.neural.stacking import architecture
+from estimators.base import same_kind
+from estimators.door import check_finite, tensor
+from estimators.neural.stacking import Stacked, architecture
 from estimators.space import Space
 
 
@@ -134,10 +137,32 @@ def evaluate(critic: nn.Module, points: Tensor) -> Tensor:
     """The critic's value at each point, (n,), or (B, n) where it is a stack.
 
     Raises:
-        ValueError: the critic does not give one number a point.
+        ValueError: the critic does not take such points, or does not give one number a point.
     """
-    values = critic(readable(critic, points))
+    try:
+        values = critic(readable(critic, points))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"the critic takes no points of shape {tuple(points.shape)}: {error}") from error
     shape = points.shape[:-1]
     if values.shape not in (shape, (*shape, 1)):
         raise ValueError(f"the critic must give one value a point, {tuple(shape)}: got shape {tuple(values.shape)}")
     return values.reshape(shape)
+
+
+def at_points(critic: nn.Module, points: Any, values: Callable[[Tensor], Tensor]) -> Any:
+    """What ``values`` gives, (n,) for (n, d), at points of any leading axes, (..., d); of a stack's, (B, ..., d).
+
+    Raises:
+        ValueError: points that are not finite, or not of the critics of a stack.
+    """
+    z = tensor(points, "points")
+    check_finite(z, "points")
+    problems = (len(critic),) if isinstance(critic, Stacked) else ()
+    if z.ndim < 1 + 2 * len(problems) or z.shape[: len(problems)] != problems:
+        expected = f"({problems[0]}, p, d), some for each critic of the stack" if problems else "(..., d)"
+        raise ValueError(f"points must be {expected}: got shape {tuple(z.shape)}")
+    z = z if z.is_floating_point() else z.float()
+    found = values(z.reshape(*problems, -1, z.shape[-1])).reshape(z.shape[:-1])
+    return same_kind(found.to(z.dtype), points)

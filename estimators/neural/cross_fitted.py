@@ -38,12 +38,15 @@ def cross_fitted(network: nn.Module, points: Tensor, generator: torch.Generator)
 
     References: Kübler et al. 2022, section 3 (the best witness).
     """
+    network = copy.deepcopy(network).eval()  # without dropout and batch statistics a value hangs on labels alone
     with torch.no_grad():
         features = network(points[:2])
+    if features.ndim != 2 or len(features) != 2:
+        raise ValueError(f"network must give a vector a point, (2, k) for two: got shape {tuple(features.shape)}")
     head = nn.utils.skip_init(nn.Linear, features.shape[1], 1, dtype=features.dtype, device=features.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    witness = nn.Sequential(copy.deepcopy(network), head)
+    witness = nn.Sequential(network, head).eval()
     fold = torch.arange(len(points)) % _FOLDS
     folds = [(torch.where(fold != k)[0], torch.where(fold == k)[0]) for k in range(_FOLDS)]
     batches = [

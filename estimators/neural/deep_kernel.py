@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from divergences import kernels
 from divergences._spec import Specified
-from estimators.door import Samples
+from estimators.door import Samples, count, seeded
 from estimators.neural import fitting
 from estimators.neural.critics import judging, mlp, readable
 from estimators.neural.power import ratio
@@ -149,8 +149,9 @@ class DeepKernel(nn.Module, Specified):
             progress: whether to show a bar after two seconds.
 
         Raises:
-            ValueError: extra axes, weights, or fewer points.
+            ValueError: extra axes, weights, or fewer points; a number of points or looks below 1.
         """
+        steps, batch, patience = count(steps, "steps", 0), count(batch, "batch"), count(patience, "patience")
         if s.x.ndim > 2 or s.y.ndim > 2:
             raise ValueError(
                 f"a learned kernel takes one problem, (n, d) and (m, d): got {tuple(s.x.shape)}, {tuple(s.y.shape)}"
@@ -160,7 +161,7 @@ class DeepKernel(nn.Module, Specified):
         if min(len(s.x), len(s.y)) < FEWEST:
             raise ValueError(f"x and y need at least {FEWEST} points each to fit: got {len(s.x)} and {len(s.y)}")
         built = copy.deepcopy(self)
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         built._start(s, generator)
         with torch.enable_grad():
             built._train(s, steps, batch, lr, patience, generator, progress)

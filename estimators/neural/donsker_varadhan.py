@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from estimators.base import Inference, mean, same_kind
-from estimators.door import Samples, tensor
+from estimators.base import Inference, mean
+from estimators.door import Samples
 from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
-from estimators.neural.critics import evaluate
+from estimators.neural.critics import at_points, evaluate
 from estimators.neural.variational import noting_clips
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class DonskerVaradhan(CriticEstimator):
@@ -45,7 +48,7 @@ class DonskerVaradhan(CriticEstimator):
         critic: a network giving one value a point, T; an MLP is built from the data's shape where it is None.
         constraint: what keeps the critic smooth, such as `R1`; by default nothing.
 
-    `fit` and `estimate` clip T − c at ±½ log n, n the smaller sample, as `Variational` does, so that the value is at
+    `fit` and `estimate` clip T − c at ±½ log n, n the smallest sample, as `Variational` does, so that the value is at
     most ½ log n + 1. SMILE clips as well, but in the partition term alone, which is no bound; here a clipped T stands
     in both terms. The limit is no option, as no other one paid in trials on Gaussian pairs: a lower one ends the value
     earlier, and with a higher one few points decide.
@@ -92,6 +95,12 @@ class DonskerVaradhan(CriticEstimator):
         """Clip the log ratio at ±½ log n."""
         self.clip, self.constant = math.log(n) / 2, None
 
+    def judged_on(self, n: int) -> Self:
+        """A copy whose limit is that of n points too."""
+        copied = self.shallow()
+        copied.clip = min(self.clip, math.log(n) / 2)
+        return copied
+
     def settle(self, s: Samples) -> None:
         """Keep c of the points that the critic has seen."""
         assert self.critic is not None
@@ -105,20 +114,21 @@ class DonskerVaradhan(CriticEstimator):
     def log_ratio(self, points: Any) -> Any:
         """Log p/q at ``points``, (..., d), which is T − c: arrays give arrays, (...,), tensors tensors.
 
+        Of a stack of B critics (B, ..., d). Within the clip: where p or q has no points it is ±½ log n.
+
         Raises:
             ValueError: the critic was not fitted.
         """
         if self.critic is None or self.constant is None:
             raise ValueError("DonskerVaradhan has no fitted critic yet: call fit(x, y)")
-        z = tensor(points, "points")
-        v = evaluate(self.critic, z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1]) - self.constant
-        return same_kind(v.clamp(-self.clip, self.clip), points)
+        critic, constant = self.critic, self.constant
+        return at_points(critic, points, lambda z: (evaluate(critic, z) - constant).clamp(-self.clip, self.clip))
 
     def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The lower bound; a note says where the clip, and not the data, set it."""
         with torch.no_grad():
             ratios = torch.cat([self.log_ratio(test.x), self.log_ratio(test.y)]).abs()
-        shape = shape._replace(heaviest=0.0)  # a point counts no more than the clip lets it, seen or not
+        shape = shape._replace(heaviest=0.0)  # no point, seen or not, counts for much more than 1/√n
         return super().bounded(noting_clips(found, ratios >= self.clip), confidence, test, shape)
 
 

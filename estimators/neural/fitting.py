@@ -86,8 +86,9 @@ def fit_critic(
 ) -> Training:
     """Minimise ``critic_loss`` by Adam; of the running means of the weights keep those with the best held-out value.
 
-    Held out is a fifth of the points, and `CHECKED` at the most. Where the critic is a stack, x and y are (B, n, d) and
-    (B, m, d), all problems see the same rows of theirs, and each has its own best weights and its own end.
+    Held out is a fifth of the points, and `CHECKED` of the smaller sample at the most. Where the critic is a stack, x
+    and y are (B, n, d) and (B, m, d), all problems see the same rows of theirs, and each has its own best weights and
+    its own end.
     """
     train, held_out = split(x, y, max(0.8, 1 - CHECKED / min(x.shape[-2], y.shape[-2])), generator)
     critic = estimator.critic

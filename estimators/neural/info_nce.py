@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from estimators.base import Inference, same_kind
-from estimators.door import Samples, count, tensor
+from estimators.base import Inference
+from estimators.door import Samples, count
 from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
-from estimators.neural.critics import evaluate, judging
+from estimators.neural.critics import at_points, evaluate, judging
 
 BLOCKS = 50  # of negatives, into which new points are cut where K is not given
 JUDGED = 10  # the same while `fit` judges by few held-out points: K would be small, and log K hide what is better
@@ -131,9 +131,8 @@ class InfoNCE(CriticEstimator):
         """
         if self.critic is None or self.constant is None:
             raise ValueError("InfoNCE has no fitted critic yet: call fit(x, y)")
-        z = tensor(points, "points")
-        v = evaluate(self.critic, z.reshape(-1, z.shape[-1])) - self.constant
-        return same_kind(v.reshape(z.shape[:-1]), points)
+        critic, constant = self.critic, self.constant
+        return at_points(critic, points, lambda z: evaluate(critic, z) - constant)
 
     def on_new_points(self, s: Samples, generator: torch.Generator) -> tuple[CriticEstimator, Samples, tuple[str, ...]]:
         """New points in random order, so that blocks are alike however the points were sorted."""

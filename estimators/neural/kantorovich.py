@@ -129,6 +129,7 @@ class KantorovichRubinstein(CriticEstimator):
             return super().bounded(certified, confidence, test, shape)
         notes += (
             f"divided by the largest gradient norm found, {K:.3g}",
-            f"no interval: {self.constrained!r} does not certify that the critic is 1-Lipschitz",
+            f"no interval: {self.constrained!r} does not certify that the critic is 1-Lipschitz; GroupSort() does, and "
+            "estimate without fit",
         )
         return Inference(value / K, stderr / K, None, notes, "consistent")

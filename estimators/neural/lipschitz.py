@@ -114,9 +114,11 @@ def lipschitz_constant(network: nn.Module) -> float:
         >>> lipschitz_constant(nn.LayerNorm(3))
         inf
     """
+    # a subclass with a `forward` of its own, and a module with a hook, computes something else
+    changed = bool(network._forward_hooks or network._forward_pre_hooks) or "forward" in vars(network)
 
-    def computes(kind: type[nn.Module]) -> bool:  # a subclass with a `forward` of its own computes something else
-        return isinstance(network, kind) and type(network).forward is kind.forward
+    def computes(kind: type[nn.Module]) -> bool:
+        return isinstance(network, kind) and type(network).forward is kind.forward and not changed
 
     if isinstance(network, nn.Sequential) and computes(nn.Sequential):
         return math.prod((lipschitz_constant(layer) for layer in network), start=1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,11 @@ class Stacked(nn.Module):
     network gets the gradient, and from Adam the step, that it would get alone.
 
     Args:
-        networks: at least one, all of one architecture, dtype and device. They are copied.
+        networks: at least one, all of one architecture (what their modules print, and any other attributes), dtype and
+            device. They are copied; weights that are frozen in the first stay so.
 
     Raises:
-        ValueError: no network; networks of different architectures.
+        ValueError: no network, or none with weights, or one with a weight in two places; different architectures.
 
     Example:
         >>> stack = Stacked([nn.Linear(2, 1), nn.Linear(2, 1)])
@@ -35,13 +36,21 @@ class Stacked(nn.Module):
         super().__init__()
         if not networks:
             raise ValueError("networks must hold at least one network: got none")
-        shapes = [{name: tuple(value.shape) for name, value in net.state_dict().items()} for net in networks]
-        for index, other in enumerate(shapes):
-            if other != shapes[0] or type(networks[index]) is not type(networks[0]):
+        drawn = [_drawn(network) for network in networks]
+        for index, other in enumerate(drawn):
+            if other != drawn[0]:
                 raise ValueError(f"networks must have one architecture: number {index} differs from number 0")
+        names = [name for name, _ in networks[0].named_parameters(remove_duplicate=False)]
+        if len(names) != len(list(networks[0].parameters())):
+            raise ValueError("networks must have no weight in two places: a stack would hold it twice")
+        if not names:
+            raise ValueError(f"networks must have weights: got {type(networks[0]).__name__} without any")
         weights, buffers = torch.func.stack_module_state(list(networks))
         self.weight_names, self._buffer_names = tuple(weights), tuple(buffers)
-        self.weights = nn.ParameterList(weights[name].detach() for name in self.weight_names)
+        learned = dict(networks[0].named_parameters())
+        self.weights = nn.ParameterList(
+            nn.Parameter(weights[name].detach(), learned[name].requires_grad) for name in self.weight_names
+        )
         for index, name in enumerate(self._buffer_names):
             self.register_buffer(f"buffer_{index}", buffers[name])
         # What computes has no weights of its own, and is no submodule: its parameters would be found twice.
@@ -75,12 +84,25 @@ class Stacked(nn.Module):
         named = [*zip(self.weight_names, self.weights, strict=True), *self._stacked_buffers().items()]
         for index in range(len(self)):
             network = copy.deepcopy(self.architecture).to_empty(device=named[0][1].device)
-            network.load_state_dict({name: value[index] for name, value in named})
+            own = {name: value.detach()[index].clone() for name, value in named}
+            learned = {name: weight.requires_grad for name, weight in zip(self.weight_names, self.weights, strict=True)}
+            network.load_state_dict(own, strict=False, assign=True)  # buffers that are not stored are made below
+            for name, weight in network.named_parameters():
+                weight.requires_grad_(learned[name])
+            for name, value in self._stacked_buffers().items():
+                network.get_buffer(name).copy_(value[index])
             networks.append(network)
         return networks
 
     def _stacked_buffers(self) -> dict[str, Tensor]:
         return {name: getattr(self, f"buffer_{index}") for index, name in enumerate(self._buffer_names)}
+
+
+def _drawn(network: nn.Module) -> list[Any]:
+    """What two networks of one architecture have in common: kinds, options and shapes."""
+    # by the names of their classes, as each parametrised layer has a class of its own
+    modules = [(name, type(module).__qualname__, module.extra_repr()) for name, module in network.named_modules()]
+    return [modules, {name: tuple(value.shape) for name, value in network.state_dict().items()}]
 
 
 def architecture(network: nn.Module) -> nn.Module:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import divergences as dv
-from estimators.base import Inference, same_kind
-from estimators.door import Samples, tensor
+from estimators.base import Inference
+from estimators.door import Samples
 from estimators.intervals import Shape
 from estimators.neural.constraints import Constraint
 from estimators.neural.critic_estimator import CriticEstimator
-from estimators.neural.critics import evaluate
+from estimators.neural.critics import at_points, evaluate
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from divergences import FDivergence
 
 LINKS = ("activation", "log_ratio")
@@ -49,9 +51,10 @@ class Variational(CriticEstimator):
 
     Pearson's extended conjugate t²/4 + t is used here, as in training it has a gradient everywhere.
 
-    `fit` and `estimate` clip the log density ratio that V means at ±½ log n, n the smaller sample: an unbounded critic
-    claims any ratio where a sample has no points, and its bound is then anything. A clipped critic is a critic, so the
-    bound holds; where the ratio really is larger, the bound is less tight.
+    `fit` and `estimate` clip the log density ratio that V means at ±½ log n, n the smaller sample, that of the points
+    that are evaluated included, and earlier where one point would count for more than 1/√n, as for pearson_chi2 at
+    ¼ log n: an unbounded critic claims any ratio where a sample has no points, and its bound is then anything. A
+    clipped critic is a critic, so the bound holds; where the ratio really is larger, the bound is less tight.
 
     Raises:
         ValueError: an unknown divergence or link; samples refused at the door.
@@ -117,25 +120,42 @@ class Variational(CriticEstimator):
     def log_ratio(self, points: Any) -> Any:
         """Log p/q at ``points``, (..., d), that the critic means: arrays give arrays, (...,), tensors tensors.
 
+        Of a stack of B critics (B, ..., d). Within the clip: where p or q has no points it is ±½ log n.
+
         Raises:
             ValueError: there is no critic yet, or T = f'(p/q) does not determine the ratio (total_variation).
         """
-        z = tensor(points, "points")
-        flat = z.reshape(-1, z.shape[-1])
-        self.ready(Samples(flat, flat, None, None))
-        v = self.clipped(flat).reshape(z.shape[:-1])
-        return same_kind(v if self.link == "log_ratio" else self.divergence.log_ratio(v), points)
+        if self.critic is None:
+            raise ValueError("Variational has no critic yet: call fit(x, y); estimate trains one of its own")
+
+        def values(z: Tensor) -> Tensor:
+            v = self.clipped(z)
+            return v if self.link == "log_ratio" else self.divergence.log_ratio(v)
+
+        return at_points(self.critic, points, values)
 
     def prepare(self, n: int) -> None:
-        """Clip V where it means a log ratio of ±½ log n; where V means none (total variation), g is bounded already."""
-        limit = math.log(n) / 2
-        if self.link == "log_ratio":
-            self.clip = -limit, limit
-            return
+        """Clip V where it means a log ratio beyond the limits for n points.
+
+        Where V means none (total variation), g is bounded already.
+        """
         try:
-            self.clip = _critic_value(self.divergence, -limit), _critic_value(self.divergence, limit)
+            low, high = _limits(self.divergence, n)
         except ValueError:
             self.clip = None
+            return
+        values = (low, high) if self.link == "log_ratio" else [_critic_value(self.divergence, v) for v in (low, high)]
+        self.clip = values[0], values[1]
+
+    def judged_on(self, n: int) -> Self:
+        """A copy whose limits are those of n points too."""
+        copied = self.shallow()
+        copied.prepare(n)
+        if self.clip is not None and copied.clip is not None:
+            copied.clip = max(self.clip[0], copied.clip[0]), min(self.clip[1], copied.clip[1])
+        else:
+            copied.clip = self.clip
+        return copied
 
     def bounded(self, found: Inference, confidence: float, test: Samples, shape: Shape) -> Inference:
         """The lower bound; a note says where the clip, and not the data, set it."""
@@ -144,7 +164,7 @@ class Variational(CriticEstimator):
             with torch.no_grad():
                 v = torch.cat([evaluate(self.critic, test.x), evaluate(self.critic, test.y)])
             found = noting_clips(found, (v <= self.clip[0]) | (v >= self.clip[1]))
-            shape = shape._replace(heaviest=0.0)  # a point counts no more than the clip lets it, seen or not
+            shape = shape._replace(heaviest=0.0)  # no point, seen or not, counts for much more than 1/√n
         return super().bounded(found, confidence, test, shape)
 
 
@@ -153,8 +173,35 @@ def noting_clips(found: Inference, clipped: Tensor) -> Inference:
     share = float(clipped.double().mean())
     if share <= 0.01:
         return found
-    note = f"the log ratio is clipped on {share:.0%} of the points: the divergence may be far larger"
+    note = f"the log ratio is clipped on {share:.0%} of the points: the divergence may be larger"
     return found._replace(notes=(*found.notes, note))
+
+
+def _limits(divergence: FDivergence, n: int) -> tuple[float, float]:
+    """The log ratios of ±½ log n, or nearer to 0 where a term T or f*(T) is further than √n from that at p = q.
+
+    Points whose mass is about 1/n are in a sample or not; they then change the value by about 1/√n at the most, as much
+    as its error.
+
+    Raises:
+        ValueError: f' does not determine the ratio.
+    """
+    divergence.log_ratio(0.0)  # it says why where there is none
+    top, most = math.log(n) / 2, math.sqrt(n)
+    T, conjugate = (float(v) for v in divergence.slopes(torch.zeros((), dtype=torch.float64)))
+
+    def term(v: float) -> float:
+        a, b = divergence.slopes(torch.tensor(v, dtype=torch.float64))
+        return abs(float(b) - conjugate) if v > 0 else abs(float(a) - T)
+
+    found = []
+    for sign in (-1.0, 1.0):
+        low, high = 0.0, top
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if term(sign * middle) <= most else (low, middle)
+        found.append(sign * (top if term(sign * top) <= most else low))
+    return found[0], found[1]
 
 
 def _critic_value(divergence: FDivergence, log_ratio: float) -> float:

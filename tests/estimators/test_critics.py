@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import divergences as dv
 import estimators as est
@@ -265,3 +266,47 @@ def test_bad_critics_and_calls_are_refused_in_one_line():
         bad = y.clone()
         bad[7, 0] = np.nan
         est.Variational("kl").estimate(x, bad)
+
+
+@pytest.mark.parametrize("make", [est.Variational, est.DonskerVaradhan, est.MinimaxGAN])
+def test_points_that_fit_has_seen_get_no_interval(make):
+    x, y = samples(100, 100, 2)
+    fitted = make().fit(x[:60], y[:60], steps=20, progress=False)
+    again = fitted.estimate(x[40:], y)
+    assert again.interval is None and again.bound == "consistent"
+    assert any("fit has seen 60% of these points" in note for note in again.notes)
+    assert not any("has seen" in note and "%" in note for note in fitted.estimate(x[60:], y[60:]).notes)
+    atoms = (x > 0).double(), (y > 0.5).double()  # values of a law of atoms are the same in every sample
+    counts = make().fit(atoms[0][:60], atoms[1][:60], steps=20, progress=False).estimate(atoms[0][60:], atoms[1][60:])
+    assert not any("%" in note and "has seen" in note for note in counts.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps must be at least 1: got 0"),
+        ({"batch": "8"}, TypeError, "batch must be an integer: got str '8'"),
+        ({"patience": -1}, ValueError, "patience must be at least 1"),
+        ({"lr": 0.0}, ValueError, "lr must be positive: got 0.0"),
+        ({"seed": "a"}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_options_of_fit_are_named(options, error, message):
+    x, y = samples(30, 30, 2)
+    with pytest.raises(error, match=message):
+        est.Variational().fit(x, y, **options)
+
+
+def test_critics_that_are_none_or_take_other_points_are_named():
+    x, y = samples(30, 30, 2)
+    with pytest.raises(TypeError, match=r"critic must be an nn.Module: got function"):
+        est.Variational(critic=lambda z: z).fit(x, y)
+    with pytest.raises(TypeError, match=r"constraint must be one, such as est.R1\(\): got str"):
+        est.Variational(constraint="r1").fit(x, y)
+    with pytest.raises(ValueError, match=r"the critic takes no points of shape \(24, 2\)"):
+        est.Variational(critic=nn.Linear(3, 1)).fit(x, y)
+    fitted = est.Variational().fit(x, y, steps=2, progress=False)
+    with pytest.raises(ValueError, match=r"the critic takes no points of shape \(4, 5\)"):
+        fitted.log_ratio(np.zeros((4, 5)))
+    with pytest.raises(ValueError, match=r"points has 1 NaN"):
+        fitted.log_ratio(np.array([[np.nan, 0.0]]))

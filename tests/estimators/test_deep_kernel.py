@@ -307,3 +307,16 @@ def test_what_cannot_be_done_is_refused_in_one_line(call, error, message):
 
 def test_an_unfitted_kernel_is_stored_by_name():
     assert to_spec(est.DeepKernel(cross_fit=False))["arguments"] == {"network": None, "cross_fit": False}
+
+
+def test_dropout_and_batch_statistics_do_not_move_the_statistic():
+    """A labelling has one value, whatever noise a network of one's own makes in training; and the network stays."""
+    network = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2)).double()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40)[None] < 20
+    evaluate = cross_fitted(network, x, torch.Generator().manual_seed(1))
+    assert torch.equal(evaluate(labels), evaluate(labels))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(ValueError, match=r"network must give a vector a point, \(2, k\) for two: got shape \(2,\)"):
+        cross_fitted(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double(), x, torch.Generator())

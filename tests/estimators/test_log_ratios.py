@@ -1,9 +1,11 @@
 """Critics that mean a log density ratio: Donsker–Varadhan, and the variational bound with the log-ratio link."""
 
+import copy
 import math
 
 import pytest
 import torch
+from torch import nn
 
 import divergences as dv
 import estimators as est
@@ -107,3 +109,43 @@ def test_a_clip_that_sets_the_bound_is_told():
     assert found.interval is None or found.interval[0] < 450
     assert any("the log ratio is clipped on" in note for note in found.notes)
     assert math.isfinite(found.value)
+
+
+RARE = {"kl": est.Variational("kl"), "chi2": est.Variational("pearson_chi2"), "dv": est.DonskerVaradhan()}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_few_new_points_do_not_show_what_a_critic_learned_from_many(name):
+    """Half of P lies where Q has 1/200: of 100 points of y some 0 lie there in six samples of ten.
+
+    A critic that knows the ratio from many points would have a bound that is too large in all of these.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(n, share):
+        z = torch.randn(n, 1, dtype=torch.float64, generator=generator)
+        return z + 8 * (torch.rand(n, 1, generator=generator) < share)
+
+    rare = 1 / 200
+    truth = {"kl": 0.5 * math.log(0.5 / rare) + 0.5 * math.log(0.5 / (1 - rare))}
+    truth |= {"dv": truth["kl"], "chi2": 0.25 / rare + 0.25 / (1 - rare) - 1}
+    fitted = copy.deepcopy(RARE[name]).fit(drawn(20_000, 0.5), drawn(20_000, rare), steps=400, progress=False)
+    above = 0
+    for _ in range(60):
+        found = fitted.estimate(drawn(100, 0.5), drawn(100, rare))
+        above += found.interval is not None and found.interval[0] > truth[name]
+    assert above <= 8  # of 60 at 5%: more in one of 1,000
+
+
+@pytest.mark.parametrize("divergence", ["kl", "reverse_kl", "js", "pearson_chi2", "neyman_chi2", "jeffreys"])
+def test_no_point_counts_for_more_than_the_root_of_their_number(divergence):
+    critic = est.Variational(divergence, critic=nn.Linear(1, 1), link="log_ratio")
+    critic.prepare(400)
+    low, high = critic.clip
+    d = dv.get(divergence)
+    r = torch.tensor([low, high, 0.0], dtype=torch.float64).exp()
+    T = d.derivative(r)
+    assert abs(T[0] - T[2]) <= 20.01 and abs(d.conjugate(T[1]) - d.conjugate(T[2])) <= 20.01
+    assert -math.log(400) / 2 - 1e-9 <= low < 0 < high <= math.log(400) / 2 + 1e-9
+    if divergence == "pearson_chi2":
+        assert high == pytest.approx(math.log(21) / 2)  # f*(f'(r)) = r² − 1

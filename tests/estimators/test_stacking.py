@@ -44,6 +44,21 @@ def test_a_network_of_a_stack_gets_its_own_gradient_alone():
             torch.testing.assert_close(weight.grad, stacked.grad[b], atol=1e-6, rtol=1e-4)
 
 
+def test_frozen_weights_stay_frozen_and_the_precision_stays():
+    nets = [nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double() for _ in range(2)]
+    for net in nets:
+        net[0].weight.requires_grad_(False)
+    stack = Stacked(nets)
+    assert [weight.requires_grad for weight in stack.weights] == [False, True, True, True]
+    back = stack.unstacked()[1]
+    assert not back[0].weight.requires_grad and back[0].weight.dtype == torch.float64
+    x, y = problems(2)
+    fitted = est.Variational(critic=stack).fit(x, y, steps=5, progress=False)
+    for before, after in zip(nets, fitted.critic.unstacked(), strict=True):
+        assert torch.equal(before[0].weight, after[0].weight)
+        assert not torch.equal(before[1].weight, after[1].weight)
+
+
 TRAINED = {
     "variational": est.Variational,
     "log ratio": lambda: est.Variational("js", link="log_ratio"),
@@ -90,6 +105,14 @@ def test_wrong_stacks_are_refused_in_one_line():
         Stacked([])
     with pytest.raises(ValueError, match=r"one architecture: number 1 differs from number 0"):
         Stacked([nn.Linear(2, 1), nn.Linear(2, 2)])
+    for one, other in ((nn.ReLU(), nn.Tanh()), (nn.LeakyReLU(0.1), nn.LeakyReLU(0.2))):
+        with pytest.raises(ValueError, match=r"one architecture"):
+            Stacked([nn.Sequential(nn.Linear(2, 1), one), nn.Sequential(nn.Linear(2, 1), other)])
+    twice = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"no weight in two places"):
+        Stacked([nn.Sequential(twice, twice)])
+    with pytest.raises(ValueError, match=r"must have weights: got ReLU"):
+        Stacked([nn.ReLU()])
     with pytest.raises(ValueError, match=r"\(B, n, d\) and \(B, m, d\)"):
         est.Variational().fit(x, y[:1])
     with pytest.raises(ValueError, match=r"takes one problem"):
@@ -99,5 +122,24 @@ def test_wrong_stacks_are_refused_in_one_line():
         stack.value(x[0], y[0])
     with pytest.raises(ValueError, match=r"one problem, \(n, d\) and \(m, d\): got \(3, 60, 2\)"):
         stack.unstacked()[0].value(x, y)
+    with pytest.raises(ValueError, match=r"a stack of 3 critics: unstacked\(\) gives one estimator"):
+        stack.estimate(x[0], y[0])
     with pytest.raises(ValueError, match=r"no stack of critics"):
         est.Variational().unstacked()
+
+
+@pytest.mark.parametrize("make", [est.Variational, est.DonskerVaradhan, est.InfoNCE])
+def test_log_ratios_of_a_stack_are_those_of_its_critics(make):
+    x, y = problems()
+    stack = make().fit(x, y, steps=20, progress=False)
+    points = torch.randn(3, 4, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        together = stack.log_ratio(points)
+        alone = torch.stack([one.log_ratio(z) for one, z in zip(stack.unstacked(), points, strict=True)])
+        assert stack.unstacked()[0].log_ratio(points[0, 0, 0]).shape == ()
+    assert together.shape == (3, 4, 5) and together.dtype == torch.float64
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"points must be \(3, p, d\), some for each critic of the stack: got shape \(5, 2\)"
+    ):
+        stack.log_ratio(points[0, 0])

@@ -71,7 +71,10 @@ def test_data_find_their_space():
     flat, space = points(np.full((4, 8, 8), 255, dtype=np.uint8))
     assert flat.shape == (4, 64) and flat.max() == 1 and (space.shape, space.low, space.high) == ((8, 8), 0.0, 1.0)
     _, space = points(POINTS)
-    assert space.low is None and np.allclose(space.center, POINTS.mean(0), atol=1e-6)
+    assert space.low is None and np.allclose(space.center, POINTS.mean(0), atol=0.1)
+    assert np.allclose(space.scale, POINTS.std(0), rtol=0.15)
+    _, far = points(np.concatenate([POINTS, [[1e9] * POINTS.shape[1]]]))  # one far point is no unit
+    assert np.allclose(far.center, space.center, atol=0.1) and np.allclose(far.scale, space.scale, rtol=0.15)
     _, space = points(np.random.default_rng(0).uniform(-1, 1, size=(9, 1, 4, 4)))
     assert (space.low, space.high) == (-1.0, 1.0)
 
