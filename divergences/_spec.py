@@ -11,6 +11,7 @@ import inspect
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 _PACKAGES = ("divergences", "estimators", "gan_zoo")  # a specification may name nothing outside these
 
@@ -53,8 +54,14 @@ class Specified(Written):
         )
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        given = ", ".join(f"{name}={_shown(value)}" for name, value in self.arguments.items())
         return f"{type(self).__name__}({given})"
+
+
+def _shown(value: Any) -> str:
+    """``value`` as code; of a network of many lines its kind alone."""
+    network = isinstance(value, nn.Module) and not isinstance(value, Specified)
+    return f"{type(value).__name__}(…)" if network else repr(value)
 
 
 def to_spec(value: Any) -> Any:

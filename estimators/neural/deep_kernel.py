@@ -13,7 +13,7 @@ from tqdm import tqdm
 from divergences import kernels
 from divergences._spec import Specified
 from estimators.door import Samples, count, seeded
-from estimators.neural import fitting
+from estimators.neural import fitting, memory
 from estimators.neural.critics import judging, mlp, readable
 from estimators.neural.power import ratio
 from estimators.neural.representation import Representation
@@ -89,6 +89,7 @@ class DeepKernel(nn.Module, Specified):
         self.network = network
         self.cross_fit = cross_fit
         self.phi: nn.Module | None = None
+        self.seen: Any = None  # what `memory` keeps of the points that `fitted` saw
         self.logit = nn.Parameter(torch.tensor(-3.0, dtype=torch.float64))  # of ε
         self.log_bandwidth = nn.Parameter(torch.zeros((), dtype=torch.float64))  # of κ, on φ
         self.log_bandwidth_of_points = nn.Parameter(torch.zeros((), dtype=torch.float64))  # of q
@@ -165,6 +166,7 @@ class DeepKernel(nn.Module, Specified):
         built._start(s, generator)
         with torch.enable_grad():
             built._train(s, steps, batch, lr, patience, generator, progress)
+        built.seen = memory.of(s)
         return built.eval()
 
     def _start(self, s: Samples, generator: torch.Generator) -> None:
@@ -253,9 +255,10 @@ class DeepKernel(nn.Module, Specified):
         """A fitted kernel, points that it has not seen, and a note on both: as `CriticEstimator` has it.
 
         Raises:
-            ValueError: not fitted, and too few points to be split.
+            ValueError: fitted to some of these points; not fitted, and too few points to be split.
         """
         if self.is_fitted:
+            self.check_new(s)
             return self, s, ("the kernel was fitted before: the value holds for data that fit has not seen",)
         if min(len(s.x), len(s.y)) < 2 * FEWEST:
             raise ValueError(
@@ -271,6 +274,14 @@ class DeepKernel(nn.Module, Specified):
             f"{len(test.y)}"
         )
         return kernel, test, (note,)
+
+    def check_new(self, s: Samples) -> None:
+        """Raise ValueError where fit has seen points of ``s``, on which the kernel tells more apart than there is."""
+        if memory.share(self.seen, s) > 0:
+            raise ValueError(
+                "x and y must be new points: the kernel was fitted to some of them; an unfitted DeepKernel() splits "
+                "them itself"
+            )
 
     @property
     def written(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def plan(estimator: MMD, pool: Pool) -> Plan:
     if estimator.statistic not in ("unbiased", "biased"):
         raise ValueError(f'a learned kernel is tested by statistic="unbiased" or "biased": got {estimator.statistic!r}')
     if estimator.kernel.is_fitted:
+        estimator.kernel.check_new(Samples(pool.points, pool.points, None, None))
         pool.notes.append("the kernel was fitted before: p is exact for points that fit has not seen")
         return Plan([_mmd(estimator, estimator.kernel, pool)])
     for side, size in (("x", pool.n), ("y", pool.m)):

@@ -310,3 +310,9 @@ def test_critics_that_are_none_or_take_other_points_are_named():
         fitted.log_ratio(np.zeros((4, 5)))
     with pytest.raises(ValueError, match=r"points has 1 NaN"):
         fitted.log_ratio(np.array([[np.nan, 0.0]]))
+
+
+def test_a_fitted_critic_is_written_on_one_line():
+    x, y = samples(40, 40, 2)
+    fitted = est.Variational().fit(x[:20], y[:20], steps=2, progress=False)
+    assert "critic=Sequential(…)" in repr(fitted) and "\n" not in fitted.estimate(x[20:], y[20:]).estimator

@@ -320,3 +320,12 @@ def test_dropout_and_batch_statistics_do_not_move_the_statistic():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with pytest.raises(ValueError, match=r"network must give a vector a point, \(2, k\) for two: got shape \(2,\)"):
         cross_fitted(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double(), x, torch.Generator())
+
+
+def test_a_fitted_kernel_refuses_the_points_it_was_fitted_to():
+    x, y = torch.randn(2, 60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mmd = est.MMD(kernel=est.DeepKernel()).fit(x[:30], y[:30], steps=5)
+    for call in (lambda: mmd.estimate(x[20:50], y), lambda: est.two_sample_test(x, y[30:], mmd, permutations=19)):
+        with pytest.raises(ValueError, match=r"x and y must be new points: the kernel was fitted to some of them"):
+            call()
+    assert mmd.estimate(x[30:], y[30:]).n == 30
