@@ -111,7 +111,7 @@ def test_fit_leaves_the_given_kernel_alone_and_estimate_stores_nothing():
     assert found.interval[0] <= found.value <= found.interval[1]
     assert mmd.estimate(x, y, seed=4).value == found.value != mmd.estimate(x, y, seed=5).value
     assert mmd.fit(x, y, steps=5) is mmd and mmd.kernel.is_fitted and not kernel.is_fitted
-    assert "data that fit has not seen" in mmd.estimate(x + 0.1, y).notes[0]
+    assert "data that fit has not seen" in mmd.estimate(x + 0.1, y + 0.1).notes[0]
     again = est.MMD(kernel).fit(x, y, steps=5)
     assert again(x, y) == mmd(x, y) != est.MMD(kernel).fit(x, y, steps=5, seed=1)(x, y)
 
