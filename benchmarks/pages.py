@@ -16,11 +16,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def made(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
-    """The page with each of its sections made anew."""
+    """The page with each of its sections made anew.
+
+    Raises:
+        ValueError: a section that the page lacks.
+    """
     for name, make in sections.items():
         body = make()
-        marker = rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)"
-        text = re.sub(marker, lambda match, body=body: match[1] + body + match[2], text, flags=re.DOTALL)
+        marker = rf"(<!-- {name} -->\n).*?\n?(<!-- end {name} -->)"
+        text, places = re.subn(marker, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
+        if places != 1:
+            raise ValueError(f"the page must have one section {name!r}: it has {places}")
     return text
 
 

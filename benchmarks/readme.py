@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.accuracy import TITLES
+from benchmarks.accuracy.goals import GOALS
 from benchmarks.pages import ROOT, main, table
 from estimators.report import number
 
@@ -47,9 +48,12 @@ def demo(found: dict[str, Any]) -> str:
 
 def accuracy(found: dict[str, Any]) -> str:
     rows, goals = [], []
-    for goal, measured in found["goals"].items():
+    for goal in TITLES:
+        measured = found["goals"].get(goal, {"rows": [], "tier": "full"})
         verdicts = [row["met"] for row in measured["rows"]]
-        goals.append([goal, TITLES[goal], *(str(verdicts.count(v)) for v in (True, False, None)), measured["tier"]])
+        left = len(list(GOALS[goal](measured["tier"] == "full"))) - len(verdicts)
+        counts = [str(verdicts.count(v)) for v in (True, False, None)]
+        goals.append([goal, TITLES[goal], *counts, str(left), measured["tier"] if verdicts else "–"])
         for row in measured["rows"]:
             met = {True: "met", False: "**short**", None: "undecided"}[row["met"]]
             cells = [goal, row["problem"], row["method"], str(row["n"]), row["figure"], row["bar"] or "–", met]
@@ -57,7 +61,7 @@ def accuracy(found: dict[str, Any]) -> str:
     heads = ["goal", "problem", "method", "n", "figure", "bar", "", "repetitions"]
     machines = {source({**found, "machine": measured["machine"]}) for measured in found["goals"].values()}
     return "\n\n".join([
-        table(["goal", "what", "rows met", "short", "undecided", "repetitions"], goals),
+        table(["goal", "what", "rows met", "short", "undecided", "not measured", "repetitions"], goals),
         "<details><summary>Every row: figure, bar and repetitions</summary>",
         table(heads, rows),
         "</details>",
@@ -82,7 +86,24 @@ def exact_speed(found: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "accuracy": accuracy, "exact_speed": exact_speed}
+def stacked_speed(found: dict[str, Any]) -> str:
+    """Whether 64 critics are trained five times as fast as one by one."""
+    rows = [
+        [row["estimator"], str(row["batch"]), f"{row['loop_seconds']:.1f}", f"{row['stack_seconds']:.1f}",
+         f"{row['ratio']:.1f}", f"{row['largest_difference']:.0e}", "met" if row["ratio"] >= 5 else "**short**"]
+        for row in found["rows"]
+    ]  # fmt: skip
+    heads = ["critic", "batch", "loop, s", "stack, s", "times faster", "values differ by", "bar: 5 times"]
+    about = f"{found['critics']} critics on {found['points']} points each, {found['steps']} steps. "
+    return "\n\n".join([table(heads, rows), about + source(found)])
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "demo": demo,
+    "accuracy": accuracy,
+    "stacked_speed": stacked_speed,
+    "exact_speed": exact_speed,
+}
 
 
 def interval(limits: Sequence[float] | None) -> str:

@@ -247,7 +247,7 @@ class CriticEstimator(Estimator):
             progress=progress,
         )
         self.settle(s)
-        self.fitted, self.seen = True, memory.of(s)
+        self.fitted, self.seen = True, memory.joined(self.seen, memory.of(s))  # a second fit goes on from the first
         return found
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
@@ -257,9 +257,6 @@ class CriticEstimator(Estimator):
         a, b = fitting.evaluated(evaluated, test)
         value = float(mean(a, test.x_weights) - mean(b, test.y_weights))
         stderr = math.sqrt(variance_of_mean(a, test.x_weights) + variance_of_mean(b, test.y_weights))
-        if (share := memory.share(self.seen, s) if self.fitted else 0.0) > 0:
-            notes += (f"no interval: fit has seen {share:.0%} of these points, on which a critic is too good",)
-            return Inference(value, None, None, notes, "consistent")
         if not math.isfinite(value) or not math.isfinite(stderr):
             return Inference(value, None, None, (*notes, "no interval: the critic's value is not finite on new data"))
         sides = [
@@ -267,7 +264,11 @@ class CriticEstimator(Estimator):
             for side, w in ((a, test.x_weights), (b, test.y_weights))
         ]
         shape = Shape.of(sides[0], -sides[1])
-        return evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, shape)
+        found = evaluated.bounded(Inference(value, stderr, None, notes), confidence, test, shape)
+        if (share := memory.share(self.seen, s)) > 0:
+            notes += (f"no interval: fit has seen {share:.0%} of these points, on which a critic is too good",)
+            return Inference(found.value, None, None, notes, "consistent")
+        return found
 
     def on_new_points(self, s: Samples, generator: torch.Generator) -> tuple[CriticEstimator, Samples, tuple[str, ...]]:
         """A fitted estimator, points that its critic has not seen, and a note on both.

@@ -69,7 +69,7 @@ def ratio_critic(space: Space, generator: torch.Generator | None = None) -> nn.S
     """The critic of a density ratio: as `default_critic`, but narrower, and calm in the tails.
 
     A network that goes on as a straight line makes any ratio of a far point, and heavy tails are nothing but far
-    points. A width of 64 does as well as 256 on the log ratios of known laws in up to ten dimensions.
+    points.
     """
     return nn.Sequential(Standardize(space), Squash(), mlp(space.dim, 1, (64, 64), slope=0.2, generator=generator))
 

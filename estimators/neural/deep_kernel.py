@@ -236,8 +236,8 @@ class DeepKernel(nn.Module, Specified):
     @property
     def _own(self) -> nn.Sequential | None:
         """Where φ is the default network: a representation, and what is trained on it."""
-        own = isinstance(self.phi, nn.Sequential) and isinstance(self.phi[0], Representation)
-        return self.phi if own else None  # type: ignore[return-value]
+        phi = self.phi
+        return phi if isinstance(phi, nn.Sequential) and isinstance(phi[0], Representation) else None
 
     def _ratio(self, sides: list[_Side]) -> Tensor:
         """J of as many points of x and y."""

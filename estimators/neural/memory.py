@@ -11,7 +11,7 @@ from torch import Tensor
 from estimators import repeats
 from estimators.door import Samples
 
-Memory = tuple[NDArray[np.uint64], ...]  # the sorted hashes of the rows of x and of y
+Memory = tuple[NDArray[np.uint64], ...]  # the hashes of the rows of x and of y
 
 
 def of(s: Samples) -> Memory | list[Memory]:
@@ -21,10 +21,19 @@ def of(s: Samples) -> Memory | list[Memory]:
     return _hashes(s.x), _hashes(s.y)
 
 
+def joined(first: Any, second: Any) -> Any:
+    """What is kept of two fits."""
+    if first is None:
+        return second
+    if isinstance(second, list):
+        return [joined(a, b) for a, b in zip(first, second, strict=True)]
+    return tuple(np.union1d(a, b) for a, b in zip(first, second, strict=True))
+
+
 def share(memory: Any, s: Samples) -> float:
     """The larger of the shares of the rows of x and of y that were seen on the same side; 0 without a memory.
 
-    0 for laws of atoms, whose rows repeat anyway: there more than one row in ten that was seen stands there twice.
+    0 for laws of atoms, whose rows repeat anyway: there fewer than nine in ten of the rows of a fit are different.
     """
     if memory is None:
         return 0.0

@@ -276,6 +276,8 @@ def test_points_that_fit_has_seen_get_no_interval(make):
     assert again.interval is None and again.bound == "consistent"
     assert any("fit has seen 60% of these points" in note for note in again.notes)
     assert not any("has seen" in note and "%" in note for note in fitted.estimate(x[60:], y[60:]).notes)
+    second = fitted.fit(x[60:80], y[60:80], steps=5, progress=False)  # it has not forgotten the first
+    assert any("fit has seen 80%" in note for note in second.estimate(x, y).notes)
     atoms = (x > 0).double(), (y > 0.5).double()  # values of a law of atoms are the same in every sample
     counts = make().fit(atoms[0][:60], atoms[1][:60], steps=20, progress=False).estimate(atoms[0][60:], atoms[1][60:])
     assert not any("%" in note and "has seen" in note for note in counts.notes)
@@ -310,6 +312,17 @@ def test_critics_that_are_none_or_take_other_points_are_named():
         fitted.log_ratio(np.zeros((4, 5)))
     with pytest.raises(ValueError, match=r"points has 1 NaN"):
         fitted.log_ratio(np.array([[np.nan, 0.0]]))
+
+
+def test_points_seen_get_the_value_over_the_slope_all_the_same():
+    x, y = samples(60, 60, 2)
+    steep = nn.Linear(2, 1).double()
+    with torch.no_grad():
+        steep.weight.copy_(torch.tensor([[30.0, 40.0]]))
+    critic = est.KantorovichRubinstein(steep, est.GradientPenalty(0.0)).fit(x + 1, y, steps=1, lr=1e-9, progress=False)
+    found = critic.estimate(x + 1, y)
+    along = (x + 1 - y) @ torch.tensor([0.6, 0.8], dtype=torch.float64)
+    assert found.interval is None and found.value == pytest.approx(float(along.mean()))
 
 
 def test_a_fitted_critic_is_written_on_one_line():
