@@ -180,9 +180,9 @@ class CriticEstimator(Estimator):
         y: Any,
         *,
         steps: int | None = None,
-        batch: int = 256,
+        batch: int | None = None,
         lr: float | None = None,
-        patience: int = 10,
+        patience: int | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> Self:
@@ -190,9 +190,10 @@ class CriticEstimator(Estimator):
 
         Weights are running means over some 200 steps. The best have the highest lower limit of the objective, value −
         standard error, so that a critic does not win by a tail in which the held-out points happen to be missing. Stops
-        when that has not risen for ``patience`` checks, fifty steps apart. ``lr`` is Adam's at the start, and falls to
-        a tenth; None is the constraint's own. ``steps`` None is 1000 and one for every five points of the smaller
-        sample, 4000 at the most.
+        when that has not risen for ``patience`` checks, fifty steps apart; None is a third of all, 10 at least. ``lr``
+        is Adam's at the start, and falls to a tenth; None is the constraint's own. ``steps`` None is 1000 and one for
+        every five points of the smaller sample, 4000 at the most; ``batch`` None is one point of it in a hundred,
+        256 to 2048: few steps of a large sample see the far points on which a ratio hangs, unless each sees many.
 
         x (B, n, d) and y (B, m, d) are B problems, each with a critic of its own: they are trained as one `Stacked`, to
         what B calls with the same seed would give. `unstacked` has them one by one, each with an `estimate`.
@@ -202,7 +203,8 @@ class CriticEstimator(Estimator):
             TypeError: a critic that is no network; numbers that are none.
         """
         steps = None if steps is None else count(steps, "steps")
-        batch, patience, seed = count(batch, "batch"), count(patience, "patience"), seeded(seed).initial_seed()
+        batch = None if batch is None else count(batch, "batch")
+        patience, seed = None if patience is None else count(patience, "patience"), seeded(seed).initial_seed()
         if lr is not None and not not_negative(lr, "lr") > 0:
             raise ValueError(f"lr must be positive: got {lr}")
         s = _admitted(x, y)
@@ -214,9 +216,9 @@ class CriticEstimator(Estimator):
         s: Samples,
         *,
         steps: int | None = None,
-        batch: int = 256,
+        batch: int | None = None,
         lr: float | None = None,
-        patience: int = 10,
+        patience: int | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> fitting.Training:
@@ -235,14 +237,15 @@ class CriticEstimator(Estimator):
         self._wrap()
         n = min(s.x.shape[-2], s.y.shape[-2])
         self.prepare(n)
+        steps = min(4000, 1000 + n // 5) if steps is None else steps
         found = fitting.fit_critic(
             self,
             s.x,
             s.y,
-            steps=min(4000, 1000 + n // 5) if steps is None else steps,
-            batch=batch,
+            steps=steps,
+            batch=min(max(n // 100, 256), 2048) if batch is None else batch,
             lr=self.constrained.rate if lr is None else lr,
-            patience=patience,
+            patience=max(10, steps // (3 * fitting.CHECK_EVERY)) if patience is None else patience,
             generator=torch.Generator().manual_seed(seed),
             progress=progress,
         )

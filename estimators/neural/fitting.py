@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from estimators.neural.critic_estimator import CriticEstimator
 
 RISE = 0.02  # in standard errors, from which a held-out value is taken to have risen
-CHECKED = 10_000  # points a side that are held out at the most: their error is then below that of any estimate
+CHECKED = 10_000, 0.05  # points a side, or share of them, that are held out at the most
 CHECK_EVERY = 50  # steps
 MEMORY = 0.995  # of the running mean of the weights, which is less noisy than the last step's
 
@@ -86,11 +86,12 @@ def fit_critic(
 ) -> Training:
     """Minimise ``critic_loss`` by Adam; of the running means of the weights keep those with the best held-out value.
 
-    Held out is a fifth of the points, and `CHECKED` of the smaller sample at the most. Where the critic is a stack, x
-    and y are (B, n, d) and (B, m, d), all problems see the same rows of theirs, and each has its own best weights and
-    its own end.
+    Held out is a fifth of the points, and of the smaller sample no more than the larger of `CHECKED`. Where the critic
+    is a stack, x and y are (B, n, d) and (B, m, d), all problems see the same rows of theirs, and each has its own best
+    weights and its own end.
     """
-    train, held_out = split(x, y, max(0.8, 1 - CHECKED / min(x.shape[-2], y.shape[-2])), generator)
+    most, share = CHECKED
+    train, held_out = split(x, y, 1 - min(0.2, max(share, most / min(x.shape[-2], y.shape[-2]))), generator)
     critic = estimator.critic
     assert critic is not None  # sized by the caller
     optimizer = torch.optim.Adam(critic.parameters(), lr=lr, betas=(0.5, 0.9))

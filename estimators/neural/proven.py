@@ -49,7 +49,7 @@ def trained(
         name = f"{len(chosen)} cones at {side}" + (f", started {start:g} of the way" if start < 1 else "")
         return kept(name, build(critic, ByConstruction()), steps=steps, batch=BATCH, patience=PATIENCE)
 
-    kept("network of sorted pairs", build(None, GroupSort()), steps=2000)
+    kept("network of sorted pairs", build(None, GroupSort()), steps=2000, batch=256, patience=10)
     probes = {(side, start): cones(side, start, FIRST, PROBE) for side in ("x", "y") for start in STARTS}
     side, start = max(probes, key=lambda pair: float(probes[pair].score))
     points = len(seen.x if side == "x" else seen.y)
