@@ -9,6 +9,13 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m estimators.ops.native
+	touch $@
+
+# The libraries that `make bench` runs beside ours, in an environment of their own.
+.venv-peers/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
 	touch $@
 
 demo: install
@@ -25,7 +32,8 @@ lint: install
 accuracy: install
 	$(BIN)/python -m benchmarks.accuracy
 
-bench: install
+bench: install .venv-peers/installed
+	.venv-peers/bin/python -m benchmarks.ops_speed
 	$(BIN)/python -m benchmarks.exact_speed
 	$(BIN)/python -m benchmarks.stacked_speed
 
@@ -36,4 +44,4 @@ readme: install
 	$(BIN)/python -m benchmarks.readme
 
 clean:
-	rm -rf .venv demo runs
+	rm -rf .venv .venv-peers estimators/ops/native/built demo runs

@@ -86,6 +86,28 @@ def exact_speed(found: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def speed(found: dict[str, Any]) -> str:
+    rows = []
+    for row in found["rows"]:
+        ours, peers = row["seconds"].get("ours"), {k: v for k, v in row["seconds"].items() if k != "ours"}
+        times = "; ".join(f"{name} {number(value)}" for name, value in peers.items())
+        unit = " MiB" if row["note"] == "MiB" else "×"
+        verdict = {"short": "**short**", "not measured": "not measured"}.get(row["verdict"], row["verdict"])
+        bar = f"{row['must']:g}{unit}, {row['stretch']:g}{unit}"
+        shown = "–" if row["ratio"] is None else f"{row['ratio']:.3g}{unit}"
+        rows.append([
+            row["key"], row["title"], "–" if ours is None else number(ours), times or "–", shown, bar, verdict,
+            row["note"] if row["note"] != "MiB" else "–",
+        ])  # fmt: skip
+    heads = ["", "what", "ours, s", "others, s", "ratio", "must, stretch", "reached", "checked"]
+    left = ", ".join(found["not_measured"])
+    return "\n\n".join([
+        table(heads, rows),
+        f"Medians of calls in turn, {found['threads']} threads. Not measured yet, as those ops are to come: {left}. "
+        + source(found),
+    ])  # fmt: skip
+
+
 def stacked_speed(found: dict[str, Any]) -> str:
     """Whether 64 critics are trained five times as fast as one by one."""
     rows = [
@@ -101,6 +123,7 @@ def stacked_speed(found: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "accuracy": accuracy,
+    "speed": speed,
     "stacked_speed": stacked_speed,
     "exact_speed": exact_speed,
 }

@@ -13,7 +13,7 @@ from typing import Any
 from estimators.writing import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric")
+_PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric", "pykeops")
 
 
 def machine() -> dict[str, Any]:
@@ -25,9 +25,16 @@ def machine() -> dict[str, Any]:
         "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
         "measured": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def save(name: str, command: str, found: dict[str, Any]) -> Path:

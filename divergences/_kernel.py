@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,19 @@ from torch import Tensor
 from divergences._arrays import as_given, tensor
 from divergences._spec import Specified
 from divergences.distances import squared_distances
+
+
+class Term(NamedTuple):
+    """factor·f(‖x − y‖²), so that an op knows a kernel without calling it.
+
+    The form f is "gaussian", "laplace", "inverse" (multiquadric), "rational" (quadratic) or "distance"; ``scale`` its
+    length, or C; ``power`` the α of "rational" and the β of "distance".
+    """
+
+    form: str
+    factor: float
+    scale: Any = 1.0
+    power: float = 1.0
 
 
 class Kernel(Specified):
@@ -37,6 +50,14 @@ class Kernel(Specified):
     def of_squared_distance(self, d2: Tensor) -> Tensor:
         """Return the kernel as a function of d² = ‖x − y‖². Raises TypeError for a kernel that is not radial."""
         raise TypeError(f"{self!r} is not a function of the distance alone")
+
+    def terms(self) -> tuple[Term, ...] | None:
+        """The terms Σ f_t(‖x − y‖²) that make up the kernel, but for `one_point`; None where it has no such terms."""
+        return None
+
+    def one_point(self, points: Tensor) -> Tensor | None:
+        """O, (..., n), in k(x, y) = o(x) + o(y) + Σ f_t(‖x − y‖²); None where it is 0."""
+        return None
 
     def resolved(self, points: Any) -> Kernel:
         """Replace every "median" by the median distance of ``points`` (n, d), the pooled sample."""
@@ -111,6 +132,14 @@ class Sum(_Pair):
         super().__init__(left, right)
         self.is_shift_free = left.is_shift_free and right.is_shift_free
 
+    def terms(self) -> tuple[Term, ...] | None:
+        left, right = self.left.terms(), self.right.terms()
+        return None if left is None or right is None else left + right
+
+    def one_point(self, points: Tensor) -> Tensor | None:
+        left, right = self.left.one_point(points), self.right.one_point(points)
+        return right if left is None else left if right is None else left + right
+
     def _combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left + right
 
@@ -146,6 +175,14 @@ class Scaled(Kernel):
 
     def resolved(self, points: Any) -> Kernel:
         return Scaled(self.kernel.resolved(points), self.factor)
+
+    def terms(self) -> tuple[Term, ...] | None:
+        terms = self.kernel.terms()
+        return None if terms is None else tuple(term._replace(factor=self.factor * term.factor) for term in terms)
+
+    def one_point(self, points: Tensor) -> Tensor | None:
+        found = self.kernel.one_point(points)
+        return None if found is None else self.factor * found
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return self.factor * self.kernel.matrix(x, y)

@@ -20,10 +20,13 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, y: Tensor) -> Tensor:
-        if x.shape[-1] > _FEW and x.dtype == torch.float32:  # float32 in a float64 product loses nothing that matters
-            a, b = x.double(), y.double()
-            d2 = (a**2).sum(-1).unsqueeze(-1) + (b**2).sum(-1).unsqueeze(-2) - 2 * (a @ b.mT)
-            return d2.clamp(min=0).float()
+        d = x.shape[-1]
+        if d > _FEW and x.dtype == torch.float32:  # float32 in a float64 product loses nothing that matters
+            a, b = _centred(x.double(), y.double())
+            norms = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
+            d2 = norms - 2 * (a @ b.mT)
+            # rounding alone: a root would make a distance of it, with a slope of any size
+            return torch.where(d2 <= 2 * d * torch.finfo(torch.float64).eps * norms, 0.0, d2).float()
         return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
     @staticmethod
@@ -32,7 +35,7 @@ class _SquaredDistances(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (x, y), (g,) = ctx.saved_tensors, grads
+        (x, y), (g,) = _centred(*ctx.saved_tensors), grads
         for_x = 2 * (g.sum(-1).unsqueeze(-1) * x - g @ y)
         for_y = 2 * (g.sum(-2).unsqueeze(-1) * y - g.mT @ x)
         return for_x.sum_to_size(x.shape), for_y.sum_to_size(y.shape)
@@ -41,10 +44,15 @@ class _SquaredDistances(torch.autograd.Function):
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """‖x_i − y_j‖², (..., n, m), of x (..., n, d) and y (..., m, d). Twice differentiable; no offset changes it.
 
-    Equal points are at distance 0 exactly (to 1e-8 of the data's scale for float32 beyond 32 coordinates).
+    Equal points are at distance 0 exactly. In float32 beyond 32 coordinates so are points nearer than about 2e-8·√d
+    of their distance from the mean of y, which is their own rounding.
     """
+    return _SquaredDistances.apply(x, y)
+
+
+def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     center = y.detach().mean(-2, keepdim=True)
-    return _SquaredDistances.apply(x - center, y - center)
+    return x - center, y - center
 
 
 def safe_sqrt(d2: Tensor) -> Tensor:

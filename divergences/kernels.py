@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from divergences._kernel import Kernel, Product, Scaled, Sum
+from divergences._kernel import Kernel, Product, Scaled, Sum, Term
 from divergences.distances import median_distance, safe_power, safe_sqrt, squared_distances
 
 __all__ = [
@@ -35,6 +35,7 @@ class _Radial(Kernel):
     is_radial = True
     is_shift_free = True
     _length: str  # the name of the argument that is a length
+    _form: str  # of its terms
 
     def _check(self, name: str) -> None:
         self._length = name
@@ -77,6 +78,12 @@ class _Radial(Kernel):
             known = tuple(median if isinstance(value, str) else value for value in given)
         return type(self)(**{**self.arguments, self._length: known})
 
+    def terms(self) -> tuple[Term, ...] | None:
+        if "_form" not in type(self).__dict__:  # a subclass may be another function
+            return None
+        lengths, power = self.lengths, getattr(self, "alpha", 1.0)
+        return tuple(Term(self._form, 1 / len(lengths), length, power) for length in lengths)
+
     def of_squared_distance(self, d2: Tensor) -> Tensor:
         lengths = self.lengths
         total = self._at(d2, lengths[0])
@@ -98,6 +105,8 @@ class Gaussian(_Radial):
         [[1.0, 0.135335]]
     """
 
+    _form = "gaussian"
+
     def __init__(self, bandwidth: Bandwidth = "median") -> None:
         self.bandwidth = _plain(bandwidth)
         self._check("bandwidth")
@@ -117,6 +126,8 @@ class Laplace(_Radial):
         [[0.082085]]
     """
 
+    _form = "laplace"
+
     def __init__(self, bandwidth: Bandwidth = "median") -> None:
         self.bandwidth = _plain(bandwidth)
         self._check("bandwidth")
@@ -134,6 +145,8 @@ class InverseMultiquadric(_Radial):
         >>> InverseMultiquadric(2.0)([[0.0]], [[0.0], [2.0]]).round(6).tolist()
         [[1.0, 0.333333]]
     """
+
+    _form = "inverse"
 
     def __init__(self, scale: float | Tensor | Sequence[float | Tensor] = 1.0) -> None:
         self.scale = _plain(scale)
@@ -154,6 +167,8 @@ class RationalQuadratic(_Radial):
         >>> RationalQuadratic(1.0, 0.5)([[0.0]], [[0.0], [2.0]]).round(6).tolist()
         [[1.0, 0.447214]]
     """
+
+    _form = "rational"
 
     def __init__(self, scale: Bandwidth = 1.0, alpha: float = 1.0) -> None:
         self.scale, self.alpha = _plain(scale), alpha
@@ -213,6 +228,14 @@ class DistanceInduced(Kernel):
         """Return the matrix ‖x‖^β + ‖y‖^β − ‖x − y‖^β."""
         to_x, to_y = self.distance((x**2).sum(-1)), self.distance((y**2).sum(-1))
         return to_x.unsqueeze(-1) + to_y.unsqueeze(-2) - self.distance(squared_distances(x, y))
+
+    def terms(self) -> tuple[Term, ...] | None:
+        """−‖x − y‖^β."""
+        return None if type(self) is not DistanceInduced else (Term("distance", -1.0, power=self.order),)
+
+    def one_point(self, points: Tensor) -> Tensor:
+        """‖x‖^β."""
+        return self.distance(points.square().sum(-1))
 
     def distance(self, d2: Tensor) -> Tensor:
         """(d²)^{β/2}, whose subgradient at 0 is 0."""

@@ -39,7 +39,7 @@ OPS = [path for path in FILES if path.is_relative_to(ROOT / "estimators" / "ops"
 
 @pytest.mark.parametrize("path", OPS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ops_import_only_torch(path):
-    own = {"__future__", "collections", "dataclasses", "functools", "math", "typing", "torch", "triton"}
+    own = {"torch", "triton"} | sys.stdlib_module_names
     for module in imported(path):
         assert module.split(".")[0] in own or module.startswith("estimators.ops"), f"{path} imports {module}"
 

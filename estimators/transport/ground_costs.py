@@ -69,8 +69,8 @@ def ground_cost(x: Tensor, y: Tensor, order: float, metric: Metric = "euclidean"
 def centred(s: Samples) -> tuple[Tensor, Tensor]:
     """X and y with the origin at the middle of their means: costs of differences do not change, rounding does."""
     means = [
-        (w.detach()[..., None] * p.detach()).sum(-2, keepdim=True)
-        for p, w in zip((s.x, s.y), weights_of(s), strict=True)
+        p.detach().mean(-2, keepdim=True) if w is None else w.detach().unsqueeze(-2) @ p.detach()
+        for p, w in ((s.x, s.x_weights), (s.y, s.y_weights))
     ]
     c = (means[0] + means[1]) / 2
     return s.x - c, s.y - c

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from estimators.base import Inference
+from estimators.ops import native
+
+SORTED = 10  # coordinates of pairs that a sorted number costs as much as
 
 
 def one_dimensional(
@@ -63,11 +67,23 @@ def coupling(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor, Tens
 
 
 def _sorted(x: Tensor) -> Tensor:
-    if x.device.type == "cpu" and not (torch.is_grad_enabled() and x.requires_grad):
-        import numpy as np  # its sort is over ten times torch's on the CPU
+    """Along the last axis; on the CPU by NumPy, whose sort is over ten times as fast, and by a thread for every row."""
+    if not native.is_plain(x):
+        return x.sort(-1).values
+    rows = x.detach().reshape(-1, x.shape[-1]).numpy()
+    wants_order = torch.is_grad_enabled() and x.requires_grad
+    found = np.empty(rows.shape, dtype=np.int64 if wants_order else rows.dtype)
 
-        return torch.from_numpy(np.sort(x.detach().contiguous().numpy(), axis=-1))
-    return x.sort(-1).values
+    def run(_: int, row: int) -> None:
+        if wants_order:
+            found[row] = rows[row].argsort()
+        else:
+            found[row] = rows[row]
+            found[row].sort()
+
+    native.share_out(len(rows), native.threads(len(rows), SORTED * rows.size), run)
+    ordered = torch.from_numpy(found).reshape(x.shape)
+    return x.gather(-1, ordered) if wants_order else ordered
 
 
 def _steps(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:

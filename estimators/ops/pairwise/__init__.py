@@ -1,22 +1,23 @@
 """Sums of k(x_i, y_j) over pairs of points, without the (n, m) matrix in memory.
 
-The kernel is any callable ``k(x, y) -> (..., n, m)``. Rows are taken in tiles, so that memory is O((n + m)·d) plus one
-tile; where a gradient is wanted each tile is computed again in the backward pass. Sums run in the dtype of the points.
-Without a gradient a kernel that says it ``is_radial`` is called as ``k.of_squared_distance(d2)``, with d2 from a matrix
-product in double precision.
+The kernel is any callable ``k(x, y) -> (..., n, m)``; memory is O((n + m)·d) and one tile. A kernel whose ``terms`` say
+what function of ‖x − y‖² it is goes to the library of `estimators.ops.native` where that is built and the points are on
+the CPU, any other to tiles of torch: `explain` tells which. Both run in the dtype of the points; the library adds up in
+float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+from estimators.ops.pairwise import native, tiled
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
-Tile = tuple[int, Tensor]  # rows of x, and the index of the first
+Path = Literal["native", "tiled"]
 
 TILE = 2**20  # kernel values held at once: 8 MB in float64
 
@@ -29,31 +30,75 @@ def row_sums(
     *,
     exclude_self: bool = False,
     tile: int = TILE,
+    path: Path | None = None,
 ) -> Tensor:
     """Σ_j w_j k(x_i, y_j), (..., n), with w = 1 where no weights are given.
 
-    ``exclude_self`` leaves out the pairs i = j, for y the same points as x. Twice differentiable in x, y and the
-    weights where the kernel is.
+    ``exclude_self`` leaves out the pairs i = j, for y the same points as x. Where y *is* x half of the pairs are enough
+    for the path "native". Twice differentiable in x, y and the weights where the kernel is. ``path`` None is the
+    faster that can be taken, which `explain` tells.
+
+    Raises:
+        ValueError: a path that cannot be taken, and why.
     """
+    if _is_native(path, native.why_not(_terms(kernel), x, y, y_weights)):
+        return _by_library(kernel, x, y, y_weights, exclude_self, tile)
+    return tiled.row_sums(kernel, x, y, y_weights, exclude_self, tile)
 
-    def part(rows: Tensor, y: Tensor, start: int) -> Tensor:
-        K = _without_self(kernel(rows, y), start) if exclude_self else kernel(rows, y)
-        return K.sum(-1) if y_weights is None else (K @ y_weights.unsqueeze(-1)).squeeze(-1)
 
-    pieces = _tiles(x, y, tile)
-    if len(pieces) == 1:
-        return part(x, y, 0)
-    if _wants_gradient(kernel, x, y, y_weights):
-        found = [
-            checkpoint(part, rows, y, start, use_reentrant=False, preserve_rng_state=False) for start, rows in pieces
-        ]
-        return torch.cat(found, -1)
-    kernel = _fast(kernel, y)
-    sums = part(pieces[0][1], y, 0)
-    whole = sums.new_empty((*sums.shape[:-1], x.shape[-2]))  # small results left between tiles would fragment the heap
-    for start, rows in pieces:
-        whole[..., start : start + rows.shape[-2]] = part(rows, y, start)
-    return whole
+class Explained(NamedTuple):
+    """Which path sums take, and why."""
+
+    path: Path
+    why: str
+
+
+def explain(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> Explained:
+    """The path of the sums: "native", the library of `estimators.ops.native`, or "tiled", torch."""
+    why = native.why_not(_terms(kernel), x, y, *weights)
+    return Explained("tiled", why) if why else Explained("native", native.described(x))
+
+
+def _is_native(path: Path | None, why_not: str) -> bool:
+    if path == "native" and why_not:
+        raise ValueError(f'path="native" cannot be taken: {why_not}')
+    return path != "tiled" and not why_not
+
+
+def _terms(kernel: Kernel) -> Any:
+    return kernel.terms() if hasattr(kernel, "terms") else None
+
+
+def _alone(kernel: Any, points: Tensor) -> Tensor:
+    """O of k(x, y) = o(x) + o(y) + Σ f_t(‖x − y‖²), in float64, (..., n)."""
+    found = kernel.one_point(points.double())
+    return points.new_zeros(points.shape[:-1], dtype=torch.float64) if found is None else found
+
+
+def _by_library(kernel: Any, x: Tensor, y: Tensor, y_weights: Tensor | None, exclude_self: bool, tile: int) -> Tensor:
+    """With what each point gives alone, o(x) + o(y), beside the terms of their distance."""
+
+    def twin(x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
+        return tiled.row_sums(_of_distance(kernel), x, y, w, exclude_self, tile)
+
+    sums = native.row_sums(kernel.terms(), x, y, y_weights, exclude_self, twin)
+    of_x, of_y = kernel.one_point(x.double()), kernel.one_point(y.double())
+    if of_x is not None:
+        w = torch.ones_like(of_y) if y_weights is None else y_weights.double()
+        sums = sums + w.sum(-1, keepdim=True) * of_x + (w * of_y).sum(-1, keepdim=True)
+        sums = sums - 2 * w * of_x if exclude_self else sums
+    return sums.to(x.dtype)
+
+
+def _of_distance(kernel: Any) -> Kernel:
+    """The kernel less o(x) + o(y)."""
+
+    def of_distance(x: Tensor, y: Tensor) -> Tensor:
+        of_x = kernel.one_point(x)
+        K = kernel(x, y)
+        return K if of_x is None else K - of_x.unsqueeze(-1) - kernel.one_point(y).unsqueeze(-2)
+
+    return of_distance
 
 
 class RowMoments(NamedTuple):
@@ -76,67 +121,28 @@ def row_moments(
     exclude_self: bool = False,
     shift: float | Tensor = 0.0,
     tile: int = TILE,
-    progress: Callable[[list[Tile]], Iterable[Tile]] = iter,
+    progress: Callable[[Any], Iterable[Any]] = iter,
+    path: Path | None = None,
 ) -> RowMoments:
     """The sums of `RowMoments` with w = ``x_weights`` and v = ``y_weights``, in one pass.
 
     ``shift``, a number or (..., 1, 1), is taken from every kernel value, so that its variation keeps its digits.
-    ``progress`` is given the tiles and gives them back, one by one, such as a bar.
+    ``progress`` is given the tiles, or other parts of the work, and gives them back, one by one, such as a bar. The
+    path "native" has no gradient: where one is wanted the sums are tiled.
+
+    Raises:
+        ValueError: a path that cannot be taken, and why.
     """
-    if not _wants_gradient(kernel, x, y, x_weights, y_weights):
-        kernel = _fast(kernel, y)
-    v = torch.stack([y_weights, y_weights.square()], -1)
-    w = torch.stack([x_weights, x_weights.square()], -1)
-    one = kernel(x[..., :1, :], y[..., :1, :]) - shift
-    lead = one.shape[:-2]
-    # Written in place: small results that are left between tiles would fragment the heap.
-    rows, columns = one.new_zeros((*lead, x.shape[-2], 2)), one.new_zeros((*lead, y.shape[-2], 2))
-    squares = one.new_zeros(lead)
-    for start, points in progress(_tiles(x, y, tile)):
-        K = kernel(points, y) - shift
-        K = _without_self(K, start) if exclude_self else K
-        u = w[..., start : start + points.shape[-2], :]
-        rows[..., start : start + points.shape[-2], :] = K @ v
-        columns += K.mT @ u
-        squares += (u[..., 1] * (K.square() @ v[..., 1:]).squeeze(-1)).sum(-1)
-    return RowMoments(rows[..., 0], columns[..., 0], rows[..., 1], columns[..., 1], squares)
-
-
-def _wants_gradient(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> bool:
-    """Whether the sums have a gradient, in the points, the weights or what the kernel holds, such as a network."""
-    if not torch.is_grad_enabled():
-        return False
-    if any(w is not None and w.requires_grad for w in weights):
-        return True
-    return bool(kernel(x[..., :1, :], y[..., :1, :]).requires_grad)
-
-
-def _fast(kernel: Kernel, y: Tensor) -> Kernel:
-    """A radial kernel against ``y``, by products with y that are prepared once; any other kernel as it is."""
-    if not getattr(kernel, "is_radial", False):
-        return kernel
-    centre = y.double().mean(-2, keepdim=True)
-    b = y.double() - centre
-    b2, bT = b.square().sum(-1).unsqueeze(-2), -2 * b.mT
-
-    def against_y(x: Tensor, y: Tensor) -> Tensor:
-        a = x.double() - centre
-        d2 = (a @ bT).add_(b2).add_(a.square().sum(-1).unsqueeze(-1)).clamp_(min=0)
-        return kernel.of_squared_distance(d2.to(x.dtype))  # type: ignore[attr-defined]
-
-    return against_y
-
-
-def _tiles(x: Tensor, y: Tensor, tile: int) -> list[Tile]:
-    """Rows of x with the index of the first, few enough that a tile has at most ``tile`` kernel values."""
-    n, m = x.shape[-2], y.shape[-2]
-    batch = max(x[..., 0, 0].numel(), y[..., 0, 0].numel())
-    size = max(1, tile // max(1, batch * m))
-    return [(start, x[..., start : start + size, :]) for start in range(0, n, size)]
-
-
-def _without_self(K: Tensor, start: int) -> Tensor:
-    """K with zeros where row i is column i, the first row being ``start``."""
-    n, m = K.shape[-2:]
-    own = torch.arange(start, start + n, device=K.device)[:, None] == torch.arange(m, device=K.device)
-    return K.masked_fill(own, 0.0)
+    wanted = tiled.wants_gradient(kernel, x, y, x_weights, y_weights)
+    why_not = native.why_not(_terms(kernel), x, y, x_weights, y_weights)
+    if _is_native(path, "moments have no gradient there" if wanted else why_not):
+        with torch.no_grad():
+            half = torch.as_tensor(shift, dtype=torch.float64)
+            half = (half.squeeze(-1) if half.ndim else half) / 2
+            alone = [_alone(kernel, points) - half for points in (x, y)]
+        found = native.row_moments(
+            _terms(kernel), x, y, x_weights, y_weights, (alone[0], alone[1]), exclude_self, progress
+        )
+        return RowMoments(*(part.to(x.dtype) for part in found))
+    sums = tiled.row_moments(kernel, x, y, x_weights, y_weights, exclude_self, shift, tile, progress)
+    return RowMoments(*sums)

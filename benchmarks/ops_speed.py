@@ -1,0 +1,257 @@
+"""`make bench`: the op layer against its peers, S1–S14: ratios of medians in one run, behind an accuracy gate.
+
+Ours and its peers are timed in turn on the same arrays. A row counts only where our answer and the peer's pass the
+gate; it is "not measured" where no peer is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import estimators as est
+from benchmarks import results
+from divergences.kernels import Gaussian
+from estimators.ops import pairwise
+
+COMMAND = "make bench"
+N, REPEATS = 20_000, 5
+EXACT = 1e-6  # of each sum, S1 and S2
+MEMORY = "import sys; from benchmarks.ops_speed import memory; print(memory(int(sys.argv[1])))"
+TITLES = {
+    "S1": "RBF MMD, n = 20,000, d = 10",
+    "S2": "RBF MMD, n = 20,000, d = 64",
+    "S3": "peak memory above import, n = 20,000",
+    "S4": "five bandwidths against one",
+    "S5": "entropic OT, n = 1000",
+    "S6": "entropic OT, n = 5000",
+    "S7": "Sinkhorn divergence",
+    "S8": "sliced W, 10⁵ points, 100 projections",
+    "S9": "W on the line, 10⁶ points",
+    "S10": "exact EMD, n = 5000",
+    "S11": "nearest neighbours, 10⁵ points",
+    "S12": "permutations of MMD, n = 2000",
+    "S13": "binned permutations",
+    "S14": "64 problems in one call",
+}
+Call = Callable[[], Any]
+
+
+class Bar(NamedTuple):
+    """What a ratio must reach and what it had better reach; with ``below`` it must not exceed them."""
+
+    must: float
+    stretch: float
+    below: bool = False
+
+    def verdict(self, value: float) -> str:
+        """Which of the two a value reaches: stretch, must, or none, which is short."""
+        if self.below:
+            return "stretch" if value <= self.stretch else "must" if value <= self.must else "short"
+        return "stretch" if value >= self.stretch else "must" if value >= self.must else "short"
+
+
+def drawn(d: int, n: int = N) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(d)
+    x, y = torch.randn(2, n, d, generator=generator)
+    return x, y + 0.1
+
+
+def seconds(calls: dict[str, Call], repeats: int = REPEATS) -> dict[str, float]:
+    """Median times of the calls, taken in turn, after one of each that nobody times."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def by_keops(x: Tensor, y: Tensor, bandwidth: float) -> float:
+    """MMD²_u by symbolic matrices."""
+    from pykeops.torch import LazyTensor
+
+    def total(a: Tensor, b: Tensor) -> float:
+        gap = ((LazyTensor(a[:, None]) - LazyTensor(b[None])) ** 2).sum(-1)
+        return float((-gap / (2 * bandwidth**2)).exp().sum(1).sum())
+
+    n = len(x)
+    return (total(x, x) - n) / (n * (n - 1)) + (total(y, y) - n) / (n * (n - 1)) - 2 * total(x, y) / n**2
+
+
+def by_scikit_learn(x: Tensor, y: Tensor, bandwidth: float) -> float:
+    """MMD²_u by full matrices."""
+    from sklearn.metrics.pairwise import rbf_kernel
+
+    def total(a: Tensor, b: Tensor) -> float:
+        return float(rbf_kernel(a.numpy(), b.numpy(), gamma=0.5 / bandwidth**2).sum())
+
+    n = len(x)
+    return (total(x, x) - n) / (n * (n - 1)) + (total(y, y) - n) / (n * (n - 1)) - 2 * total(x, y) / n**2
+
+
+def mmd(key: str, d: int, bar: Bar) -> Iterator[dict[str, Any]]:
+    """S1, S2: against the fastest peer."""
+    (x, y), bandwidth = drawn(d), float(d) ** 0.5
+    kernel = Gaussian(bandwidth)
+    errors = []
+    for a, b in ((x, x), (y, y), (x, y)):
+        ours, exact = (
+            float(pairwise.row_sums(kernel, *given, path=path).double().sum())
+            for given, path in (((a, b), None), ((a.double(), b.double()), "tiled"))
+        )
+        errors.append(abs(ours / exact - 1))
+    calls: dict[str, Call] = {
+        "ours": lambda: est.MMD(kernel).value(x, y),
+        "scikit-learn": lambda: by_scikit_learn(x, y, bandwidth),
+    }
+    if installed("pykeops"):
+        calls["KeOps"] = lambda: by_keops(x, y, bandwidth)
+    apart = max(abs(float(call()) - float(calls["ours"]())) for call in calls.values())
+    times = seconds(calls)
+    best = min(times[name] for name in times if name != "ours") if key == "S2" else times.get("KeOps")
+    yield row(key, pairwise.explain(kernel, x, y), times, best, bar, max(errors) <= EXACT,
+              f"each sum to {max(errors):.0e}, values {apart:.0e} apart")  # fmt: skip
+
+
+def row(
+    key: str, path: Any, times: dict[str, float], best: float | None, bar: Bar, gate: bool, note: str
+) -> dict[str, Any]:
+    ratio = None if best is None else best / times["ours"]
+    path = f"{path.path}: {path.why}" if path else ""
+    verdict = "not measured" if ratio is None else bar.verdict(ratio) if gate else "wrong answer"
+    return {
+        "key": key, "title": TITLES[key], "path": path, "seconds": times, "ratio": ratio,
+        "must": bar.must, "stretch": bar.stretch, "verdict": verdict, "note": note,
+    }  # fmt: skip
+
+
+def memory(d: int) -> float:
+    """MiB that a first call takes above what importing and the samples took."""
+    x, y = drawn(d)
+    est.MMD(Gaussian(1.0)).value(x[:10], y[:10])  # threads and libraries that are loaded on first use
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
+    before = resident("VmRSS")
+    est.MMD(Gaussian(float(d) ** 0.5)).value(x, y)
+    return (resident("VmHWM") - before) / 1024
+
+
+def resident(line: str) -> int:
+    """KiB of this process, now or at its peak."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(entry.split()[1] for entry in status if entry.startswith(line)))
+
+
+def memories() -> Iterator[dict[str, Any]]:
+    """S3."""
+    for d in (10, 64):
+        done = subprocess.run([sys.executable, "-c", MEMORY, str(d)], capture_output=True, text=True, check=True)
+        found, bar = float(done.stdout), Bar(64, 16, below=True)
+        yield {
+            "key": "S3", "title": f"{TITLES['S3']}, d = {d}", "path": "", "seconds": {}, "ratio": found,
+            "must": bar.must, "stretch": bar.stretch, "verdict": bar.verdict(found), "note": "MiB",
+        }  # fmt: skip
+
+
+def ladders() -> Iterator[dict[str, Any]]:
+    """S4: the sums of x and y with five bandwidths over those with one."""
+    bars = {
+        ("halving", 10): Bar(1.8, 1.5, True),
+        ("halving", 64): Bar(1.2, 1.1, True),
+        ("any", 10): Bar(3.1, 3.1, True),
+        ("any", 64): Bar(1.5, 1.5, True),
+    }
+    for (kind, d), bar in bars.items():
+        (x, y), h = drawn(d), float(d) ** 0.5
+        widths = {"halving": [2 * h, h, h / 2, h / 4, h / 8], "any": [2 * h, 1.3 * h, h, 0.6 * h, 0.45 * h]}[kind]
+        exact = float(pairwise.row_sums(Gaussian(widths), x.double(), y.double(), path="tiled").sum())
+        error = abs(float(pairwise.row_sums(Gaussian(widths), x, y).double().sum()) / exact - 1)
+        times = seconds({
+            "ours": lambda x=x, y=y, widths=widths: pairwise.row_sums(Gaussian(widths), x, y),
+            "one bandwidth": lambda x=x, y=y, h=h: pairwise.row_sums(Gaussian(h), x, y),
+        }, 3 * REPEATS)  # fmt: skip
+        ratio = times["ours"] / times["one bandwidth"]
+        yield {
+            "key": "S4", "title": f"{TITLES['S4']}: {kind}, d = {d}", "path": "", "seconds": times, "ratio": ratio,
+            "must": bar.must, "stretch": bar.stretch, "note": f"sum to {error:.0e}",
+            "verdict": bar.verdict(ratio) if error <= 10 * EXACT else "wrong answer",
+        }  # fmt: skip
+
+
+def sliced() -> Iterator[dict[str, Any]]:
+    """S8: the same directions for both, float64."""
+    import ot
+
+    x, y = (p.double() for p in drawn(10, 100_000))
+    estimator = est.SlicedWasserstein(2, projections=100)
+    theta = estimator.directions(x, None).T.numpy()
+    given = x.numpy(), y.numpy()
+    calls: dict[str, Call] = {
+        "ours": lambda: float(estimator.value(x, y)),
+        "POT": lambda: float(ot.sliced_wasserstein_distance(*given, projections=theta, p=2)),
+    }
+    apart = abs(calls["ours"]() / calls["POT"]() - 1)
+    times = seconds(calls)
+    yield row("S8", None, times, times["POT"], Bar(50, 100), apart <= 1e-8, f"values {apart:.0e} apart")
+
+
+def on_the_line() -> Iterator[dict[str, Any]]:
+    """S9: W1 of a million points, with POT and with SciPy."""
+    import ot
+    from scipy.stats import wasserstein_distance
+
+    x, y = (p[:, 0].double() for p in drawn(1, 1_000_000))
+    estimator, given = est.EMD(order=1), (x.numpy(), y.numpy())
+    peers: dict[str, tuple[Call, Bar]] = {
+        "POT": (lambda: float(ot.emd2_1d(*given, metric="euclidean")), Bar(7, 15)),
+        "SciPy": (lambda: float(wasserstein_distance(*given)), Bar(25, 50)),
+    }
+    calls: dict[str, Call] = {"ours": lambda: float(estimator.value(x[:, None], y[:, None]))}
+    calls |= {name: call for name, (call, _) in peers.items()}
+    values = {name: call() for name, call in calls.items()}
+    times = seconds(calls)
+    for name, (_, bar) in peers.items():
+        apart = abs(values[name] / values["ours"] - 1)
+        pair = {key: times[key] for key in ("ours", name)}
+        yield row("S9", None, pair, times[name], bar, apart <= 1e-8, f"values {apart:.0e} apart")
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    yield from mmd("S1", 10, Bar(20, 35))
+    yield from mmd("S2", 64, Bar(10, 20))
+    yield from memories()
+    yield from ladders()
+    yield from sliced()
+    yield from on_the_line()
+
+
+def main() -> None:
+    found = []
+    for one in tqdm(rows(), desc="ops", delay=2):
+        found.append(one)
+        ratio = float("nan") if one["ratio"] is None else one["ratio"]
+        tqdm.write(f"{one['key']:4} {one['title']:55} ×{ratio:.3g}  {one['verdict']}  {one['note']}")
+    left = [key for key in TITLES if key not in {one["key"] for one in found}]
+    about = {"threads": torch.get_num_threads(), "points": N, "repeats": REPEATS, "not_measured": left}
+    print(f"written: {results.save('speed', COMMAND, {**about, 'rows': found})}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The CPU library of the ops: one C++ source, built for each instruction set, chosen when it is loaded.
+
+``python -m estimators.ops.native`` builds it where a C++ compiler is; without it the ops run on torch, with the same
+results and more slowly. Calls release the interpreter's lock, so that Python's own threads share out the work: no
+second OpenMP runtime is loaded beside torch's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "kernels.cpp"
+BUILT = HERE / "built"
+SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+WORK = 4_000_000  # coordinates of pairs for which a second thread pays: about a third of a millisecond
+
+
+class InstructionSet(NamedTuple):
+    """What the compiler is told, and the bytes of a vector."""
+
+    name: str
+    bytes: int
+    flags: tuple[str, ...]
+
+
+X86 = (
+    InstructionSet("AVX512", 64, ("-march=x86-64-v4",)),
+    InstructionSet("AVX2", 32, ("-march=x86-64-v3",)),
+)
+BASELINE = InstructionSet("DEFAULT", 16, ())
+
+
+def file_of(kind: InstructionSet) -> Path:
+    """Where the library for an instruction set is; its name has a digest of the source, so that none is stale."""
+    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    return BUILT / f"{kind.name.lower()}-{digest}.so"
+
+
+class Library(NamedTuple):
+    """A library that is loaded, and the instruction set that it is for."""
+
+    c: ctypes.CDLL
+    instruction_set: str
+
+    def of(self, name: str, dtype: torch.dtype) -> Any:
+        """Its function of that name for points of a dtype."""
+        return getattr(self.c, f"{name}_{SUFFIX[dtype]}")
+
+
+@functools.cache
+def library() -> Library | None:
+    """The library for the best instruction set that torch found in this CPU and that is built; None where none is."""
+    usable = [*X86, BASELINE]
+    names = [kind.name for kind in usable]
+    best = torch.backends.cpu.get_cpu_capability()
+    for kind in usable[names.index(best) if best in names else len(X86) :]:
+        if file_of(kind).exists():
+            loaded = Library(ctypes.CDLL(str(file_of(kind))), kind.name)
+            for name, dtype in itertools.product(("width", "room"), SUFFIX):
+                loaded.of(name, dtype).restype = ctypes.c_int64
+            return loaded
+    return None
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether their numbers lie on the CPU, outside of the transforms of torch.func."""
+    kinds = all(t.device.type == "cpu" and type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
+    return kinds and torch._C._functorch.peek_interpreter_stack() is None
+
+
+def threads(tasks: int, work: float) -> int:
+    """How many of torch's threads ``work`` coordinates of pairs are worth."""
+    return max(1, min(torch.get_num_threads(), tasks, int(work / WORK)))
+
+
+def share_out(
+    tasks: int,
+    count: int,
+    run: Callable[[int, int], None],
+    progress: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> None:
+    """Call ``run(worker, task)`` for all tasks, a thread a worker; each time a worker has the same tasks.
+
+    ``progress`` is given those of the caller's own thread, and gives them back one by one.
+    """
+    failures: list[BaseException] = []
+
+    def work(worker: int, own: Iterable[int]) -> None:
+        try:
+            for task in own:
+                run(worker, task)
+        except BaseException as failure:  # raised again where the caller sees it
+            failures.append(failure)
+
+    shares = [range(worker, tasks, count) for worker in range(count)]
+    others = [threading.Thread(target=work, args=given, daemon=True) for given in enumerate(shares)][1:]
+    for thread in others:
+        thread.start()
+    work(0, progress(shares[0]))
+    for thread in others:
+        thread.join()
+    if failures:
+        raise failures[0]

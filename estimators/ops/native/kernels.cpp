@@ -1,0 +1,423 @@
+// Sums over pairs of points for CPUs: one source, compiled once for each instruction set, called by ctypes.
+//
+// A tile holds R rows of x and one panel of W columns of y in registers: first squared distances, then kernel values,
+// then what they are summed into. Distances are sums of squared differences: as fast here as by ‖x‖² + ‖y‖² − 2xy, and
+// no offset or far cluster costs them digits. Nothing here allocates, throws, starts threads or keeps state; a caller
+// gives each thread its own rows and its own outputs. Compile with -ffp-contract=fast and without -ffast-math: rounding
+// by a magic number must stay as it is written. Points must be finite.
+
+#include <cstdint>
+
+#ifndef BYTES
+#define BYTES 16
+#endif
+
+namespace {
+
+constexpr int R = 4;                           // rows of a tile
+constexpr int NV = BYTES == 64 ? 4 : 2;        // vectors of a panel: with R·NV sums they fit into the registers
+constexpr int64_t FLUSH = 16;                  // panels summed in the points' precision before it becomes double
+
+template <class T> struct Lane;
+template <> struct Lane<float> {
+    using I = int32_t;
+    static constexpr int mantissa = 23, bias = 127;
+    static constexpr float magic = 12582912.0f;  // 1.5·2^23
+    static constexpr float lowest = -126.0f;
+    // 2^f on [−½, ½] by a minimax polynomial that is 1 at 0, so that its powers are exact there: relative error 1.1e-7.
+    static constexpr int terms = 6;
+    static constexpr float exp2[terms] = {1.3264727490544179e-3f, 9.671512641773398e-3f, 5.5507337423071824e-2f,
+                                          2.4022242085357523e-1f, 6.931469775997526e-1f, 1.0f};
+};
+template <> struct Lane<double> {
+    using I = int64_t;
+    static constexpr int mantissa = 52, bias = 1023;
+    static constexpr double magic = 6755399441055744.0;  // 1.5·2^52
+    static constexpr double lowest = -1022.0;
+    static constexpr int terms = 12;  // relative error 3e-18
+    static constexpr double exp2[terms] = {
+        4.43528270695727715e-10, 7.0741056135081428e-9, 1.01780196812719308e-7, 1.32154330896763992e-6,
+        1.52527334899885256e-5,  1.54035304625144321e-4, 1.33335581467899217e-3, 9.61812910758833524e-3,
+        5.55041086648199216e-2,  2.40226506959101562e-1, 6.9314718055994533e-1,  1.0};
+};
+
+template <class T> struct Vector {
+    typedef T type __attribute__((vector_size(BYTES)));
+    typedef typename Lane<T>::I bits __attribute__((vector_size(BYTES)));
+    static constexpr int L = BYTES / sizeof(T), W = NV * L;
+};
+template <class T> using vec = typename Vector<T>::type;
+template <class T> using ivec = typename Vector<T>::bits;
+
+#define INLINE static inline __attribute__((always_inline))
+
+template <class T> INLINE vec<T> load(const T* p) {
+    vec<T> v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T> INLINE void store(T* p, vec<T> v) { __builtin_memcpy(p, &v, sizeof v); }
+template <class T> INLINE vec<T> all(T value) { return vec<T>{} + value; }
+template <class T> INLINE vec<T> at_least(vec<T> a, T low) { return a > low ? a : all<T>(low); }
+template <class T> INLINE double total(vec<T> v) {
+    double sum = 0;
+    for (int l = 0; l < Vector<T>::L; ++l) sum += v[l];
+    return sum;
+}
+
+// 2^t for t <= 0, and 0 below the smallest normal number.
+template <class T> INLINE vec<T> exp2(vec<T> t) {
+    constexpr T low = Lane<T>::lowest;
+    vec<T> kept = at_least<T>(t, low);
+    vec<T> shifted = kept + Lane<T>::magic;
+    vec<T> f = kept - (shifted - Lane<T>::magic);
+    vec<T> p = all<T>(Lane<T>::exp2[0]);
+    for (int k = 1; k < Lane<T>::terms; ++k) p = p * f + Lane<T>::exp2[k];
+    ivec<T> n = (ivec<T>)shifted << Lane<T>::mantissa;  // the low bits of the shifted number are the integer
+    vec<T> value = (vec<T>)((ivec<T>)p + n);
+    return t > low ? value : all<T>(0);
+}
+
+// log2 of a positive normal number: of its mantissa in [√½, √2) by the series of atanh.
+template <class T> INLINE vec<T> log2(vec<T> v) {
+    using I = typename Lane<T>::I;
+    constexpr int M = Lane<T>::mantissa;
+    constexpr T root = 1.41421356237309504880;
+    ivec<T> bits = (ivec<T>)v;
+    ivec<T> exponent = (bits >> M) - Lane<T>::bias;
+    vec<T> m = (vec<T>)((bits & ((I(1) << M) - 1)) | (I(Lane<T>::bias) << M));
+    ivec<T> above = m > root;  // −1 where true
+    m = above ? m * T(0.5) : m;
+    exponent -= above;
+    vec<T> s = (m - T(1)) / (m + T(1)), z = s * s;
+    constexpr int terms = sizeof(T) == 4 ? 5 : 12;
+    vec<T> sum = all<T>(T(1) / (2 * terms + 1));
+    for (int k = terms - 1; k >= 0; --k) sum = sum * z + T(1) / (2 * k + 1);
+    return __builtin_convertvector(exponent, vec<T>) + s * sum * T(2.88539008177792681472);  // 2/log 2
+}
+
+template <class T> INLINE vec<T> root(vec<T> v) {
+    vec<T> r;
+    for (int l = 0; l < Vector<T>::L; ++l) r[l] = sizeof(T) == 4 ? __builtin_sqrtf(v[l]) : __builtin_sqrt(v[l]);
+    return r;
+}
+
+}  // namespace
+
+// One term a·f of a kernel as a function of d2 = ‖x − y‖². The forms, and what p and q are in them:
+enum Form : int32_t {
+    GAUSSIAN,      // 2^(p·d2)
+    SQUARED,       // the q-times squared value of the term before it: a Gaussian, whose own exponent is p·d2
+    LAPLACE,       // 2^(p·d)
+    INVERSE,       // p/(p + d2)
+    RATIONAL,      // (1 + p·d2)^q
+    DISTANCE,      // d
+    POWER,         // d2^q
+};
+struct Term {
+    double a, p, q;
+    int32_t form, unused;
+};
+
+namespace {
+
+template <class T> INLINE constexpr T smallest() { return sizeof(T) == 4 ? T(1.1754944e-38) : T(2.2250738585072014e-308); }
+
+// One term of a kernel, or its derivative in d2, at NV vectors at once; `last` is the Gaussian that SQUARED goes on from.
+template <class T, bool SLOPE>
+INLINE void add(const Term& term, const vec<T> (&d2)[NV], vec<T> (&last)[NV], vec<T> (&sum)[NV]) {
+    constexpr T ln2 = 0.69314718055994530942;
+    const T a = T(term.a), p = T(term.p), q = T(term.q);
+    const T gaussian = SLOPE ? a * p * ln2 : a;
+    const vec<T> none = all<T>(0);
+    switch (term.form) {
+        case GAUSSIAN:
+            for (int c = 0; c < NV; ++c) last[c] = exp2<T>(d2[c] * p);
+            for (int c = 0; c < NV; ++c) sum[c] += last[c] * gaussian;
+            break;
+        case SQUARED:
+            for (int k = 0; k < int(term.q); ++k)
+                for (int c = 0; c < NV; ++c) last[c] *= last[c];
+            for (int c = 0; c < NV; ++c) sum[c] += last[c] * gaussian;
+            break;
+        case LAPLACE:
+            for (int c = 0; c < NV; ++c) {
+                vec<T> d = root<T>(d2[c]), k = exp2<T>(d * p) * a;
+                sum[c] += SLOPE ? (d2[c] > 0 ? k * (p * ln2 / 2) / d : none) : k;
+            }
+            break;
+        case INVERSE:
+            for (int c = 0; c < NV; ++c) {
+                vec<T> r = p / (d2[c] + p);
+                sum[c] += SLOPE ? r * r * (-a / p) : r * a;
+            }
+            break;
+        case RATIONAL:
+            for (int c = 0; c < NV; ++c) {
+                vec<T> base = d2[c] * p + T(1), k = exp2<T>(log2<T>(base) * q) * a;  // q < 0 <= log2
+                sum[c] += SLOPE ? k * (p * q) / base : k;
+            }
+            break;
+        case DISTANCE:
+            for (int c = 0; c < NV; ++c) {
+                vec<T> d = root<T>(d2[c]);
+                sum[c] += SLOPE ? (d2[c] > 0 ? a / (d * T(2)) : none) : d * a;
+            }
+            break;
+        case POWER:
+            for (int c = 0; c < NV; ++c) {
+                vec<T> t = log2<T>(d2[c] > smallest<T>() ? d2[c] : all<T>(smallest<T>())) * (SLOPE ? q - 1 : q);
+                vec<T> k = exp2<T>(t > 0 ? -t : t);
+                k = (t > 0 ? T(1) / k : k) * (SLOPE ? a * q : a);
+                sum[c] += d2[c] > 0 ? k : none;
+            }
+            break;
+    }
+}
+
+constexpr int RUNGS = 16;
+
+// Whether all terms are one Gaussian and its fourth powers, as bandwidths that halve give them.
+template <class T> INLINE bool ladder(const Term* terms, int count) {
+    bool is = count <= RUNGS && terms[0].form == GAUSSIAN;
+    for (int k = 1; k < count; ++k) is = is && terms[k].form == SQUARED && terms[k].q == 2;
+    return is;
+}
+
+// In place: squared distances become values of the kernel, or of its derivative in d2.
+template <class T, bool SLOPE> INLINE void apply(const Term* terms, int count, vec<T> (&tile)[R][NV]) {
+    if (ladder<T>(terms, count)) {  // by far the most common
+        T a[RUNGS];
+        for (int k = 0; k < count; ++k) a[k] = T(SLOPE ? terms[k].a * terms[k].p * 0.69314718055994530942 : terms[k].a);
+        const T p = T(terms[0].p);
+        for (int r = 0; r < R; ++r) {
+            vec<T> last[NV], sum[NV];
+            for (int c = 0; c < NV; ++c) last[c] = exp2<T>(tile[r][c] * p);
+            for (int c = 0; c < NV; ++c) sum[c] = last[c] * a[0];
+            for (int k = 1; k < count; ++k)
+                for (int c = 0; c < NV; ++c) {
+                    last[c] *= last[c];
+                    last[c] *= last[c];
+                    sum[c] += last[c] * a[k];
+                }
+            for (int c = 0; c < NV; ++c) tile[r][c] = sum[c];
+        }
+        return;
+    }
+    for (int r = 0; r < R; ++r) {
+        vec<T> sum[NV] = {}, last[NV] = {};
+        for (int k = 0; k < count; ++k) add<T, SLOPE>(terms[k], tile[r], last, sum);
+        for (int c = 0; c < NV; ++c) tile[r][c] = sum[c];
+    }
+}
+
+// Squared distances of R rows to a panel.
+template <class T>
+INLINE void distances(const T* const (&x)[R], const T* panel, int64_t d, vec<T> (&tile)[R][NV]) {
+    constexpr int L = Vector<T>::L, W = Vector<T>::W;
+    for (int r = 0; r < R; ++r)
+        for (int c = 0; c < NV; ++c) tile[r][c] = all<T>(0);
+    for (int64_t k = 0; k < d; ++k) {
+        vec<T> y[NV];
+        for (int c = 0; c < NV; ++c) y[c] = load<T>(panel + k * W + c * L);
+        for (int r = 0; r < R; ++r) {
+            const T value = x[r][k];
+            for (int c = 0; c < NV; ++c) {
+                vec<T> gap = y[c] - value;
+                tile[r][c] += gap * gap;
+            }
+        }
+    }
+}
+
+// Which columns of a panel a row is summed over.
+enum Pairs : int32_t { EVERY, OTHERS, ABOVE };  // all j, j != i, j > i
+
+template <class T> INLINE ivec<T> counted(int32_t pairs, int64_t i, int64_t column) {
+    ivec<T> j;
+    for (int l = 0; l < Vector<T>::L; ++l) j[l] = typename Lane<T>::I(column + l - i);
+    return pairs == OTHERS ? (ivec<T>)(j != 0) : (ivec<T>)(j > 0);
+}
+
+struct Problem {
+    const void *x, *panels;  // (n, d) in rows, and (⌈m/W⌉, d, W)
+    const void *v, *w;       // weights of columns, padded by zeros to ⌈m/W⌉·W, and of rows, (n,)
+    const void *ox, *oy;     // for moments: what rows and columns (padded as v) add to the kernel by themselves
+    int64_t n, m, d;
+    const Term* terms;
+    int32_t count, pairs;
+};
+
+// While it lives subnormal numbers are 0: powers of small values are often subnormal, which costs a hundred cycles each.
+struct Flushed {
+#ifdef __SSE__
+    const unsigned before = __builtin_ia32_stmxcsr();
+    Flushed() { __builtin_ia32_ldmxcsr(before | 0x8040); }
+    ~Flushed() { __builtin_ia32_ldmxcsr(before); }
+#endif
+};
+
+// Where sums go. To each row i of [begin, end) Σ_j v_j k_ij is added; to each column, where there are any, Σ_i w_i k_ij of
+// these rows. Moments are these with k_ij + ox_i + oy_j for k_ij, the same with v² and w², and w_i² Σ_j v_j² k_ij².
+struct Sums {
+    double *rows, *columns, *rows_2, *columns_2, *squares;
+};
+
+template <class T, bool MOMENTS> void sums(const Problem& s, int64_t begin, int64_t end, const Sums& out) {
+    constexpr int L = Vector<T>::L, W = Vector<T>::W;
+    const T *x = (const T*)s.x, *panels = (const T*)s.panels;
+    const T *v = (const T*)s.v, *w = (const T*)s.w, *ox = (const T*)s.ox, *oy = (const T*)s.oy;
+    double* const columns = out.columns;
+    const int64_t count = (s.m + W - 1) / W;
+    for (int64_t first = 0; first < count; first += FLUSH) {
+        const int64_t last = first + FLUSH < count ? first + FLUSH : count;
+        // Sums over rows, in the points' precision until they have taken FLUSH·W of them.
+        T below[FLUSH * W], below_2[MOMENTS ? FLUSH * W : 1];
+        for (int64_t start = begin; start < end; start += FLUSH * W) {
+            const int64_t stop = start + FLUSH * W < end ? start + FLUSH * W : end;
+            if (s.pairs == ABOVE && last * W <= start) continue;
+            for (int64_t j = 0; columns && j < FLUSH * W; ++j) below[j] = 0;
+            for (int64_t j = 0; MOMENTS && j < FLUSH * W; ++j) below_2[j] = 0;
+            for (int64_t i = start; i < stop; i += R) {
+                const T* points[R];
+                T weights[R];
+                for (int r = 0; r < R; ++r) {  // rows past the end repeat the last one, with no weight
+                    const int64_t row = i + r < stop ? i + r : stop - 1;
+                    points[r] = x + row * s.d;
+                    weights[r] = columns && i + r < stop ? w[row] : T(0);
+                }
+                vec<T> sum[R] = {}, sum_2[R] = {}, squares[R] = {};
+                for (int64_t panel = first; panel < last; ++panel) {
+                    const int64_t column = panel * W;
+                    if (s.pairs == ABOVE && column + W <= i + 1) continue;
+                    vec<T> tile[R][NV];
+                    distances<T>(points, panels + panel * W * s.d, s.d, tile);
+                    apply<T, false>(s.terms, s.count, tile);
+                    if constexpr (MOMENTS)
+                        for (int r = 0; r < R; ++r)
+                            for (int c = 0; c < NV; ++c)
+                                tile[r][c] += load<T>(oy + column + c * L) + ox[i + r < stop ? i + r : stop - 1];
+                    const bool diagonal = s.pairs == OTHERS ? column < i + R && i < column + W
+                                                            : s.pairs == ABOVE && column <= i + R - 1;
+                    if (diagonal)
+                        for (int r = 0; r < R; ++r)
+                            for (int c = 0; c < NV; ++c)
+                                tile[r][c] = counted<T>(s.pairs, i + r, column + c * L) ? tile[r][c] : all<T>(0);
+                    for (int c = 0; c < NV; ++c) {
+                        const vec<T> u = load<T>(v + column + c * L);
+                        for (int r = 0; r < R; ++r) {
+                            sum[r] += tile[r][c] * u;
+                            if constexpr (MOMENTS) {
+                                const vec<T> k_2 = tile[r][c] * (u * u);
+                                sum_2[r] += k_2;
+                                squares[r] += k_2 * tile[r][c];
+                            }
+                        }
+                    }
+                    if (columns) {
+                        T* into = below + (column - first * W);
+                        for (int c = 0; c < NV; ++c) {
+                            vec<T> down = load<T>(into + c * L);
+                            for (int r = 0; r < R; ++r) down += tile[r][c] * weights[r];
+                            store<T>(into + c * L, down);
+                            if constexpr (MOMENTS) {
+                                T* const into_2 = below_2 + (column - first * W) + c * L;
+                                vec<T> down_2 = load<T>(into_2);
+                                for (int r = 0; r < R; ++r) down_2 += tile[r][c] * (weights[r] * weights[r]);
+                                store<T>(into_2, down_2);
+                            }
+                        }
+                    }
+                }
+                for (int r = 0; r < R && i + r < stop; ++r) {
+                    out.rows[i + r] += total<T>(sum[r]);
+                    if constexpr (MOMENTS) {
+                        out.rows_2[i + r] += total<T>(sum_2[r]);
+                        out.squares[i + r] += total<T>(squares[r]) * double(weights[r]) * double(weights[r]);
+                    }
+                }
+            }
+            for (int64_t j = 0; columns && j < (last - first) * W && first * W + j < s.m; ++j) {
+                columns[first * W + j] += below[j];
+                if constexpr (MOMENTS) out.columns_2[first * W + j] += below_2[j];
+            }
+        }
+    }
+}
+
+// Σ_j v_j φ'(‖x_i − y_j‖²)(x_i − y_j), of each row a vector of d.
+template <class T> void slopes(const Problem& s, int64_t begin, int64_t end, double* out, T* room) {
+    constexpr int L = Vector<T>::L, W = Vector<T>::W;
+    const T *x = (const T*)s.x, *panels = (const T*)s.panels;
+    const T* v = (const T*)s.v;
+    const int64_t count = (s.m + W - 1) / W;
+    for (int64_t i = begin; i < end; i += R) {
+        const T* points[R];
+        for (int r = 0; r < R; ++r) {
+            const int64_t row = i + r < end ? i + r : end - 1;
+            points[r] = x + row * s.d;
+        }
+        for (int64_t first = 0; first < count; first += FLUSH) {
+            const int64_t last = first + FLUSH < count ? first + FLUSH : count;
+            for (int64_t k = 0; k < s.d * R * L; ++k) room[k] = 0;  // (d, R, L)
+            for (int64_t panel = first; panel < last; ++panel) {
+                const int64_t column = panel * W;
+                const T* y = panels + panel * W * s.d;
+                vec<T> tile[R][NV];
+                distances<T>(points, y, s.d, tile);
+                apply<T, true>(s.terms, s.count, tile);
+                const bool diagonal = s.pairs == OTHERS && column < i + R && i < column + W;
+                for (int c = 0; c < NV; ++c) {
+                    const vec<T> u = load<T>(v + column + c * L);
+                    for (int r = 0; r < R; ++r) {
+                        tile[r][c] *= u;
+                        if (diagonal) tile[r][c] = counted<T>(OTHERS, i + r, column + c * L) ? tile[r][c] : all<T>(0);
+                    }
+                }
+                for (int64_t k = 0; k < s.d; ++k) {
+                    vec<T> at[NV];
+                    for (int c = 0; c < NV; ++c) at[c] = load<T>(y + k * W + c * L);
+                    for (int r = 0; r < R; ++r) {
+                        vec<T> sum = load<T>(room + (k * R + r) * L);
+                        for (int c = 0; c < NV; ++c) sum += tile[r][c] * (points[r][k] - at[c]);
+                        store<T>(room + (k * R + r) * L, sum);
+                    }
+                }
+            }
+            for (int r = 0; r < R && i + r < end; ++r)
+                for (int64_t k = 0; k < s.d; ++k) out[(i + r) * s.d + k] += total<T>(load<T>(room + (k * R + r) * L));
+        }
+    }
+}
+
+// (n, d) in panels of W columns, (⌈n/W⌉, d, W), padded by zeros.
+template <class T> void pack(const T* y, int64_t n, int64_t d, T* panels) {
+    constexpr int W = Vector<T>::W;
+    for (int64_t start = 0; start < n; start += W)
+        for (int64_t k = 0; k < d; ++k)
+            for (int64_t l = 0; l < W; ++l) panels[start * d + k * W + l] = start + l < n ? y[(start + l) * d + k] : T(0);
+}
+
+}  // namespace
+
+extern "C" {
+
+#define EXPORT(T, suffix)                                                                                      \
+    int64_t width_##suffix() { return Vector<T>::W; }                                                          \
+    int64_t room_##suffix() { return R * Vector<T>::L; }                                                       \
+    void pack_##suffix(const T* y, int64_t n, int64_t d, T* panels) { pack<T>(y, n, d, panels); }              \
+    void sums_##suffix(const Problem* s, int64_t begin, int64_t end, const Sums* out) {                        \
+        const Flushed flushed;                                                                                 \
+        sums<T, false>(*s, begin, end, *out);                                                                  \
+    }                                                                                                          \
+    void moments_##suffix(const Problem* s, int64_t begin, int64_t end, const Sums* out) {                     \
+        const Flushed flushed;                                                                                 \
+        sums<T, true>(*s, begin, end, *out);                                                                   \
+    }                                                                                                          \
+    void slopes_##suffix(const Problem* s, int64_t begin, int64_t end, double* out, T* room) {                 \
+        const Flushed flushed;                                                                                 \
+        slopes<T>(*s, begin, end, out, room);                                                                  \
+    }
+EXPORT(float, f32)
+EXPORT(double, f64)
+}

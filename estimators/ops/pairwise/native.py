@@ -1,0 +1,315 @@
+"""`row_sums` on the CPU by the library of `estimators.ops.native`, in float32 and float64, with its gradient."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from estimators.ops import native
+
+ROWS = 256  # of a task
+LARGEST = 100.0  # power of a rational quadratic kernel from which its base is too near to 1
+GAUSSIAN, SQUARED, LAPLACE, INVERSE, RATIONAL, DISTANCE, POWER = range(7)
+Term = tuple[str, float, Any, float]  # form, factor, scale and power, as `divergences.kernels` give them
+EVERY, OTHERS, ABOVE = range(3)  # all pairs; those with j ≠ i; those with j > i
+LEAST = 8  # coordinates that a kernel value costs, at the least
+FEWEST = 4096  # pairs of each problem of a batch, from which a call of the library for each pays
+HALVINGS = 4  # a Gaussian is taken as a power of the one before it, up to 2 to this
+
+
+class _Term(ctypes.Structure):
+    _fields_ = (
+        ("a", ctypes.c_double),
+        ("p", ctypes.c_double),
+        ("q", ctypes.c_double),
+        ("form", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
+    )
+
+
+# What a term's length and power are in the library.
+_LOWER: dict[str, Callable[[float, float, float], _Term]] = {
+    "gaussian": lambda a, h, _: _Term(a, -0.5 / (math.log(2) * h * h), 0.0, GAUSSIAN),
+    "laplace": lambda a, h, _: _Term(a, -1 / (math.log(2) * h), 0.0, LAPLACE),
+    "inverse": lambda a, C, _: _Term(a, C, 0.0, INVERSE),
+    "rational": lambda a, length, alpha: _Term(a, 0.5 / (alpha * length * length), -alpha, RATIONAL),
+    "distance": lambda a, _, order: _Term(a, 0.0, order / 2, DISTANCE if order == 1 else POWER),
+}
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("panels", ctypes.c_void_p),
+        ("v", ctypes.c_void_p),
+        ("w", ctypes.c_void_p),
+        ("ox", ctypes.c_void_p),
+        ("oy", ctypes.c_void_p),
+        ("n", ctypes.c_int64),
+        ("m", ctypes.c_int64),
+        ("d", ctypes.c_int64),
+        ("terms", ctypes.c_void_p),
+        ("count", ctypes.c_int32),
+        ("pairs", ctypes.c_int32),
+    )
+
+
+def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor | None) -> str:
+    """What keeps the library from these sums; nothing where it can."""
+    given = [x, y, *(w for w in weights if w is not None)]
+    if any(tensor.device.type != "cpu" for tensor in given):
+        return "the points are not on the CPU"
+    if not native.is_plain(*given):
+        return "a transform of torch.func, or a subclass of Tensor"
+    if x.dtype not in native.SUFFIX or any(tensor.dtype != x.dtype for tensor in given):
+        return f"points of {x.dtype}"
+    if (x.ndim > 2 or y.ndim > 2) and x.shape[-2] * y.shape[-2] < FEWEST:
+        return f"a batch of problems with fewer than {FEWEST} pairs, which torch takes all at once"
+    if terms is None:
+        return "the kernel has no terms of ‖x − y‖² that the library knows"
+    for form, _, scale, power in terms:
+        if isinstance(scale, Tensor) and scale.requires_grad and torch.is_grad_enabled():
+            return "a gradient in the kernel's parameters"
+        if form == "rational" and power > LARGEST:
+            return f"a power above {LARGEST:g}"
+    if native.library() is None:
+        return "the library is not built: python -m estimators.ops.native"
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in given):
+        return "points that are not finite"
+    return ""
+
+
+def described(x: Tensor) -> str:
+    """The way that the library takes."""
+    return f"{_library().instruction_set}, {x.dtype}, distances by squared differences"
+
+
+def _library() -> native.Library:
+    found = native.library()
+    assert found is not None  # `why_not` was asked
+    return found
+
+
+def row_sums(
+    terms: Sequence[Term],
+    x: Tensor,
+    y: Tensor,
+    y_weights: Tensor | None,
+    exclude_self: bool,
+    twin: Callable[..., Tensor],
+) -> Tensor:
+    """Σ_j w_j Σ_t f_t(‖x_i − y_j‖²), (..., n), in float64; second derivatives are those of ``twin``, torch's."""
+    given = (None if y is x else y, y_weights)
+    return _RowSums.apply(x, *given, tuple(terms), exclude_self, twin)
+
+
+class _RowSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor | None, w: Tensor | None, terms: tuple[Term, ...], exclude: bool, twin: Any
+    ) -> Tensor:
+        ctx.save_for_backward(x, y, w)
+        ctx.how = terms, exclude, twin
+        return _sums(terms, x, y, w, exclude)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x, y, w), (terms, exclude, twin), (g,) = ctx.saved_tensors, ctx.how, grads
+        if torch.is_grad_enabled():
+            return (*_again(twin, x, y, w, g), None, None, None)
+        to_x, to_y, to_w = ctx.needs_input_grad[:3]
+        v = 1.0 if w is None else w.unsqueeze(-1)
+        found: list[Tensor | None] = [None, None, None]
+        if to_x:
+            of_rows = g.unsqueeze(-1) * _slopes(terms, x, y, w)
+            found[0] = of_rows if y is not None else of_rows + v * _slopes(terms, x, None, g)  # a row and a column
+        if to_y:
+            found[1] = v * _slopes(terms, y, x, g)
+        if to_w:
+            found[2] = _sums(terms, x if y is None else y, None if y is None else x, g, exclude)
+        given = zip(found, (x, y, w), strict=True)
+        return (
+            *(None if part is None else part.sum_to_size(p.shape).to(p.dtype) for part, p in given),
+            None,
+            None,
+            None,
+        )
+
+
+def _again(twin: Any, x: Tensor, y: Tensor | None, w: Tensor | None, g: Tensor) -> list[Tensor | None]:
+    """The gradient as a function that has one itself."""
+    sums = twin(x, x if y is None else y, w).double()
+    given = [x, y, w]
+    wanted = [tensor for tensor in given if tensor is not None and tensor.requires_grad]
+    found = iter(torch.autograd.grad(sums, wanted, g, create_graph=True))
+    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in given]
+
+
+class _Sums(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("rows", "columns", "rows_2", "columns_2", "squares"))
+
+
+class _Packed(NamedTuple):
+    """What the library reads for B problems, and keeps alive meanwhile."""
+
+    lead: torch.Size
+    x: Tensor  # (B, n, d)
+    panels: Tensor  # (B, ⌈m/W⌉, d, W)
+    v: Tensor  # (B, ⌈m/W⌉·W)
+    m: int
+    terms: list[Any]
+
+    def problem(self, b: int, pairs: int, w: Tensor | None = None, alone: tuple[Tensor, Tensor] | None = None) -> Any:
+        """Problem ``b``; without ``w`` rows have the weights of columns."""
+        x, terms = self.x[b], self.terms[b]
+        ox, oy = (None, None) if alone is None else (part[b].data_ptr() for part in alone)
+        v = self.v[b].data_ptr()
+        return _Problem(
+            x.data_ptr(), self.panels[b].data_ptr(), v, v if w is None else w[b].data_ptr(), ox, oy,
+            len(x), self.m, x.shape[1], ctypes.addressof(terms), len(terms), pairs,
+        )  # fmt: skip
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Values of columns, (..., m), as the library reads them."""
+        found = self.v.new_zeros(self.v.shape)
+        found[:, : self.m] = values.expand(*self.lead, self.m).reshape(-1, self.m)
+        return found
+
+
+def _packed(terms: tuple[Term, ...], x: Tensor, y: Tensor, w: Tensor | None) -> _Packed:
+    library = _library()
+    weights = () if w is None else (w.shape[:-1],)
+    scales = [scale.shape[:-2] for _, _, scale, _ in terms if isinstance(scale, Tensor)]
+    lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], *weights, *scales)
+    m, d = y.shape[-2:]
+    W = library.of("width", x.dtype)()
+    B = math.prod(lead)
+    rows, columns = (p.expand(*lead, *p.shape[-2:]).reshape(B, *p.shape[-2:]).contiguous() for p in (x, y))
+    width = -(-m // W) * W
+    panels = x.new_empty(B, width * d)
+    pack = library.of("pack", x.dtype)
+    for b in range(B):
+        pack(_pointer(columns[b]), ctypes.c_int64(m), ctypes.c_int64(d), _pointer(panels[b]))
+    found = _Packed(lead, rows, panels, x.new_empty(B, width), m, [_lowered(terms, lead, b) for b in range(B)])
+    return found._replace(v=found.padded(x.new_ones(()) if w is None else w))
+
+
+def _sums(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None, exclude: bool) -> Tensor:
+    """Row sums; those of one sample with itself from half of the pairs."""
+    halved = y is None
+    packed = _packed(terms, x, x if y is None else y, w)
+    problems = [packed.problem(b, ABOVE if halved else OTHERS if exclude else EVERY) for b in range(len(packed.x))]
+    rows, columns, *_ = _summed("sums", packed, problems, halved)
+    if halved:
+        rows += columns
+        if not exclude:
+            diagonal = torch.tensor([[_at_zero(own)] for own in packed.terms], dtype=torch.float64)
+            rows += diagonal * packed.v[:, : packed.m].double()
+    return rows.reshape(*packed.lead, rows.shape[-1])
+
+
+def row_moments(
+    terms: Sequence[Term],
+    x: Tensor,
+    y: Tensor,
+    w: Tensor,
+    v: Tensor,
+    alone: tuple[Tensor, Tensor],
+    exclude_self: bool,
+    progress: Callable[[Any], Any],
+) -> list[Tensor]:
+    """The sums of `RowMoments`, in float64, of o_i + o'_j + Σ_t f_t(‖x_i − y_j‖²), ``alone`` being o and o'."""
+    packed = _packed(tuple(terms), x, y, v)
+    n, own = x.shape[-2], y is x and w is v
+    mass = w.expand(*packed.lead, n).reshape(-1, n).contiguous()
+    o = alone[0].to(x.dtype).expand(*packed.lead, n).reshape(-1, n).contiguous()
+    given = mass, (o, packed.padded(alone[1].to(x.dtype)))
+    pairs = (ABOVE if own else OTHERS) if exclude_self else EVERY
+    problems = [packed.problem(b, pairs, *given) for b in range(len(packed.x))]
+    rows, columns, rows_2, columns_2, squares = _summed("moments", packed, problems, True, progress)
+    total = squares.sum(-1)
+    if pairs == ABOVE:
+        rows, rows_2, total = rows + columns, rows_2 + columns_2, 2 * total
+        columns, columns_2 = rows, rows_2
+    found = [part.reshape(*packed.lead, part.shape[-1]) for part in (rows, columns, rows_2, columns_2)]
+    return [*found, total.reshape(packed.lead)]
+
+
+def _summed(
+    name: str, packed: _Packed, problems: list[Any], down: bool, progress: Callable[[Any], Any] = iter
+) -> list[Tensor]:
+    """Rows, columns where ``down``, and for moments those of squared weights and the squares, (B, ·)."""
+    B, n, d = packed.x.shape
+    call = _library().of(name, packed.x.dtype)
+    chunks, moments = -(-n // ROWS), name == "moments"
+    work = B * n * packed.m * max(d, LEAST) / (2 if problems[0].pairs == ABOVE else 1)
+    count = native.threads(B * chunks, work)
+    zeros = partial(torch.zeros, dtype=torch.float64)
+    across = [zeros(B, n if wanted else 0) for wanted in (True, moments, moments)]
+    along = [zeros(count, B, packed.m if wanted else 0) for wanted in (down, moments)]  # each thread its own
+
+    def run(worker: int, task: int) -> None:
+        b, chunk = divmod(task, chunks)
+        rows, rows_2, squares = (part[b].data_ptr() or None for part in across)
+        columns, columns_2 = (part[worker, b].data_ptr() or None for part in along)
+        out = _Sums(rows, columns if down else None, rows_2, columns_2, squares)
+        begin, end = chunk * ROWS, min(n, (chunk + 1) * ROWS)
+        call(ctypes.byref(problems[b]), ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.byref(out))
+
+    native.share_out(B * chunks, count, run, progress)
+    return [across[0], along[0].sum(0), across[1], along[1].sum(0), across[2]]
+
+
+def _slopes(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None) -> Tensor:
+    """Σ_j w_j ∂k(x_i, y_j)/∂x_i, (..., n, d)."""
+    packed = _packed(terms, x, x if y is None else y, w)
+    B, n, d = packed.x.shape
+    call = _library().of("slopes", x.dtype)
+    problems = [packed.problem(b, EVERY) for b in range(B)]
+    chunks = -(-n // ROWS)
+    count = native.threads(B * chunks, 2 * B * n * packed.m * max(d, LEAST))
+    found = torch.zeros(B, n, d, dtype=torch.float64)
+    room = x.new_empty(count, d * _library().of("room", x.dtype)())
+
+    def run(worker: int, task: int) -> None:
+        b, chunk = divmod(task, chunks)
+        begin, end = chunk * ROWS, min(n, (chunk + 1) * ROWS)
+        call(
+            ctypes.byref(problems[b]), ctypes.c_int64(begin), ctypes.c_int64(end), _pointer(found[b]),
+            _pointer(room[worker]),
+        )  # fmt: skip
+
+    native.share_out(B * chunks, count, run)
+    return (2 * found).reshape(*packed.lead, n, d)  # ∂‖x − y‖²/∂x = 2(x − y)
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _lowered(terms: tuple[Term, ...], lead: torch.Size, b: int) -> Any:
+    """The terms of problem ``b`` in the letters of the library, Gaussians by falling width."""
+    found = []
+    for form, factor, scale, power in terms:
+        if isinstance(scale, Tensor):
+            scale = float(scale.detach().reshape(scale.shape[:-2]).expand(lead).reshape(-1)[b])
+        found.append(_LOWER[form](factor, scale, power))
+    gaussians = sorted((t for t in found if t.form == GAUSSIAN), key=lambda t: -t.p)
+    for wide, narrow in itertools.pairwise(gaussians):
+        halvings = math.log2(narrow.p / wide.p)
+        if round(halvings) <= HALVINGS and abs(halvings - round(halvings)) < 1e-12:
+            narrow.form, narrow.q = SQUARED, round(halvings)
+    others = [t for t in found if t.form not in (GAUSSIAN, SQUARED)]
+    return (_Term * len(found))(*gaussians, *others)
+
+
+def _at_zero(terms: Any) -> float:
+    """The kernel at x = y."""
+    return sum(t.a for t in terms if t.form not in (DISTANCE, POWER))
