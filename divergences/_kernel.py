@@ -134,7 +134,7 @@ class Sum(_Pair):
 
     def terms(self) -> tuple[Term, ...] | None:
         left, right = self.left.terms(), self.right.terms()
-        return None if left is None or right is None else left + right
+        return None if type(self) is not Sum or left is None or right is None else left + right
 
     def one_point(self, points: Tensor) -> Tensor | None:
         left, right = self.left.one_point(points), self.right.one_point(points)
@@ -178,7 +178,9 @@ class Scaled(Kernel):
 
     def terms(self) -> tuple[Term, ...] | None:
         terms = self.kernel.terms()
-        return None if terms is None else tuple(term._replace(factor=self.factor * term.factor) for term in terms)
+        if type(self) is not Scaled or terms is None:  # a subclass may be another function
+            return None
+        return tuple(term._replace(factor=self.factor * term.factor) for term in terms)
 
     def one_point(self, points: Tensor) -> Tensor | None:
         found = self.kernel.one_point(points)

@@ -151,6 +151,60 @@ def test_first_and_second_derivatives_are_right(name, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_a_gradient_with_a_graph_is_the_one_without(path):
+    """Where y and the weights are functions of x, or a part of it."""
+    x = drawn(9, 2).requires_grad_()
+    q = x * 1
+    for a, b, w in [(x, 2 * x + 0.3, None), (x, x, x[:, 0] ** 2), (q, q[:4], None)]:
+        sums = pairwise.row_sums(KERNELS["gaussian"], a, b, w, path=path).sum()
+        plain, graphed = (torch.autograd.grad(sums, x, create_graph=g, retain_graph=True)[0] for g in (False, True))
+        torch.testing.assert_close(plain, graphed)
+    sums = pairwise.row_sums(KERNELS["gaussian"], x, x, path=path)
+    (batched,) = torch.autograd.grad(sums, x, torch.eye(9).double(), is_grads_batched=True, retain_graph=True)
+    each = [torch.autograd.grad(sums, x, row, retain_graph=True)[0] for row in torch.eye(9).double()]
+    torch.testing.assert_close(batched, torch.stack(each))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("step", [1, 0.5], ids=["halving", "by roots"])
+def test_long_ladders_of_bandwidths_keep_their_digits(step, path):
+    x, y = (drawn(n, 2, dtype=torch.float32, seed=n).requires_grad_() for n in (500, 400))
+    kernel = kernels.Gaussian([2.0 ** (step * k) for k in range(15)])
+    found, expected = pairwise.row_sums(kernel, x, y, path=path), reference.row_sums(kernel, x, y)
+    assert float((found / expected - 1).detach().abs().max()) < 2e-6
+    ours, theirs = (torch.autograd.grad(sums.sum(), x)[0].double() for sums in (found, expected))
+    assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-5
+
+
+def test_what_would_leave_the_numbers_or_does_not_fit_is_left_to_torch():
+    x, y = drawn(5, 2, dtype=torch.float32), drawn(4, 2, dtype=torch.float32, seed=1)
+    for kernel in (kernels.Gaussian(1e-20), kernels.Laplace(1e-40), kernels.RationalQuadratic(1e-20)):
+        assert torch.equal(pairwise.row_sums(kernel, x, x.clone()), torch.ones(5))
+    assert pairwise.explain(kernels.DistanceInduced(0.6), x * 1e20, y).path == "tiled"
+    assert pairwise.row_sums(KERNELS["gaussian"], x[None][:0], x[None][:0]).shape == (0, 5)
+    with pytest.raises(ValueError, match="x and y must be"):
+        pairwise.row_sums(KERNELS["gaussian"], x, y[:, :1])
+    with pytest.raises(RuntimeError):
+        pairwise.row_sums(KERNELS["gaussian"], x, y, torch.ones(1))
+
+
+def test_only_terms_that_are_the_kernel_are_taken():
+    class Larger(kernels.Sum):
+        def _combine(self, left, right):
+            return torch.maximum(left, right)
+
+    x, y = drawn(5, 2), drawn(4, 2, seed=1)
+    kernel = Larger(kernels.Gaussian(1.0), kernels.Laplace(2.0))
+    torch.testing.assert_close(pairwise.row_sums(kernel, x, y), kernel(x, y).sum(-1))
+    bandwidth, points = torch.tensor(1.0, dtype=torch.float64), x.clone().requires_grad_()
+    sums = pairwise.row_sums(kernels.Gaussian(bandwidth), points, y).sum()
+    (expected,) = torch.autograd.grad(pairwise.row_sums(kernels.Gaussian(1.0), points, y).sum(), points)
+    bandwidth.mul_(10)  # after the sums were taken
+    if native.library() is not None:
+        torch.testing.assert_close(torch.autograd.grad(sums, points)[0], expected)
+
+
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", ["gaussian", "halving bandwidths", "laplace", "imq", "rq"])
 def test_an_offset_costs_no_digits(name, path):
     x, y = (drawn(300, 4, dtype=torch.float32, seed=k) + 1e6 for k in (0, 1))  # the inputs themselves are rounded

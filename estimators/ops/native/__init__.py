@@ -74,9 +74,11 @@ def library() -> Library | None:
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether their numbers lie on the CPU, outside of the transforms of torch.func."""
+    """Whether their numbers lie on the CPU, outside of the transforms of torch.func and of batched gradients."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
     kinds = all(t.device.type == "cpu" and type(t) in (Tensor, torch.nn.Parameter) for t in tensors)
-    return kinds and torch._C._functorch.peek_interpreter_stack() is None
+    return kinds and not any(torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
 
 
 def threads(tasks: int, work: float) -> int:

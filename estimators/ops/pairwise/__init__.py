@@ -66,7 +66,8 @@ def _is_native(path: Path | None, why_not: str) -> bool:
 
 
 def _terms(kernel: Kernel) -> Any:
-    return kernel.terms() if hasattr(kernel, "terms") else None
+    terms, alone = (getattr(kernel, name, None) for name in ("terms", "one_point"))
+    return terms() if callable(terms) and callable(alone) else None
 
 
 def _alone(kernel: Any, points: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ def _by_library(kernel: Any, x: Tensor, y: Tensor, y_weights: Tensor | None, exc
     if of_x is not None:
         w = torch.ones_like(of_y) if y_weights is None else y_weights.double()
         sums = sums + w.sum(-1, keepdim=True) * of_x + (w * of_y).sum(-1, keepdim=True)
-        sums = sums - 2 * w * of_x if exclude_self else sums
+        sums = sums - w * (of_x + of_y) if exclude_self else sums
     return sums.to(x.dtype)
 
 

@@ -21,7 +21,10 @@ Term = tuple[str, float, Any, float]  # form, factor, scale and power, as `diver
 EVERY, OTHERS, ABOVE = range(3)  # all pairs; those with j ≠ i; those with j > i
 LEAST = 8  # coordinates that a kernel value costs, at the least
 FEWEST = 4096  # pairs of each problem of a batch, from which a call of the library for each pays
-HALVINGS = 4  # a Gaussian is taken as a power of the one before it, up to 2 to this
+# Lengths L and points r so that r²/L² and its powers are far from the ends of the numbers.
+LENGTHS = {torch.float32: 1e6, torch.float64: 1e60}
+POINTS = {torch.float32: 1e12, torch.float64: 1e80}
+HALVINGS = 8  # by which powers of one exponential may go on: each doubles its rounding, in ever smaller values
 
 
 class _Term(ctypes.Structure):
@@ -70,19 +73,29 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or any(tensor.dtype != x.dtype for tensor in given):
         return f"points of {x.dtype}"
+    # Weights are those of y, or those of x and y: what does not fit is refused by torch, in its own words.
+    fit = [w is None or w.shape[-1] == p.shape[-2] for w, p in zip(weights[::-1], (y, x), strict=False)]
+    if x.shape[-1] != y.shape[-1] or not all(fit):
+        return "shapes that do not fit"
+    if not x.numel() or not y.numel():
+        return "no points"
     if (x.ndim > 2 or y.ndim > 2) and x.shape[-2] * y.shape[-2] < FEWEST:
         return f"a batch of problems with fewer than {FEWEST} pairs, which torch takes all at once"
     if terms is None:
         return "the kernel has no terms of ‖x − y‖² that the library knows"
-    for form, _, scale, power in terms:
+    limit = LENGTHS[x.dtype]
+    for form, factor, scale, power in terms:
         if isinstance(scale, Tensor) and scale.requires_grad and torch.is_grad_enabled():
             return "a gradient in the kernel's parameters"
         if form == "rational" and power > LARGEST:
             return f"a power above {LARGEST:g}"
+        sizes = [abs(factor), *([scale.min(), scale.max()] if isinstance(scale, Tensor) else [scale])]
+        if not all(1 / limit <= float(size) <= limit for size in sizes):
+            return f"a length or factor beyond {limit:g} or its reciprocal"
     if native.library() is None:
         return "the library is not built: python -m estimators.ops.native"
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in given):
-        return "points that are not finite"
+    if not all(float(tensor.detach().abs().amax()) <= POINTS[x.dtype] for tensor in given):  # false for NaN
+        return f"points or weights that are not finite, or beyond {POINTS[x.dtype]:g}"
     return ""
 
 
@@ -107,7 +120,8 @@ def row_sums(
 ) -> Tensor:
     """Σ_j w_j Σ_t f_t(‖x_i − y_j‖²), (..., n), in float64; second derivatives are those of ``twin``, torch's."""
     given = (None if y is x else y, y_weights)
-    return _RowSums.apply(x, *given, tuple(terms), exclude_self, twin)
+    kept = tuple((f, a, s.detach().clone() if isinstance(s, Tensor) else s, q) for f, a, s, q in terms)
+    return _RowSums.apply(x, *given, kept, exclude_self, twin)
 
 
 class _RowSums(torch.autograd.Function):
@@ -122,16 +136,18 @@ class _RowSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (x, y, w), (terms, exclude, twin), (g,) = ctx.saved_tensors, ctx.how, grads
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not native.is_plain(g):
             return (*_again(twin, x, y, w, g), None, None, None)
         to_x, to_y, to_w = ctx.needs_input_grad[:3]
         v = 1.0 if w is None else w.unsqueeze(-1)
         found: list[Tensor | None] = [None, None, None]
         if to_x:
-            of_rows = g.unsqueeze(-1) * _slopes(terms, x, y, w)
-            found[0] = of_rows if y is not None else of_rows + v * _slopes(terms, x, None, g)  # a row and a column
+            of_rows = g.unsqueeze(-1) * _slopes(terms, x, y, w, exclude)
+            found[0] = (
+                of_rows if y is not None else of_rows + v * _slopes(terms, x, None, g, exclude)
+            )  # a row and a column
         if to_y:
-            found[1] = v * _slopes(terms, y, x, g)
+            found[1] = v * _slopes(terms, y, x, g, exclude)
         if to_w:
             found[2] = _sums(terms, x if y is None else y, None if y is None else x, g, exclude)
         given = zip(found, (x, y, w), strict=True)
@@ -145,11 +161,14 @@ class _RowSums(torch.autograd.Function):
 
 def _again(twin: Any, x: Tensor, y: Tensor | None, w: Tensor | None, g: Tensor) -> list[Tensor | None]:
     """The gradient as a function that has one itself."""
-    sums = twin(x, x if y is None else y, w).double()
-    given = [x, y, w]
-    wanted = [tensor for tensor in given if tensor is not None and tensor.requires_grad]
-    found = iter(torch.autograd.grad(sums, wanted, g, create_graph=True))
-    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in given]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, of which none is a function of another, as y may be of x.
+        views = [None if t is None else t.view_as(t) for t in (x, y, w)]
+        sums = twin(views[0], views[0] if y is None else views[1], views[2]).double()
+        wanted = [view for view in views if view is not None and view.requires_grad]
+        found = iter(torch.autograd.grad(sums, wanted, g, create_graph=create_graph))
+    return [next(found) if view is not None and view.requires_grad else None for view in views]
 
 
 class _Sums(ctypes.Structure):
@@ -267,12 +286,12 @@ def _summed(
     return [across[0], along[0].sum(0), across[1], along[1].sum(0), across[2]]
 
 
-def _slopes(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None) -> Tensor:
+def _slopes(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None, exclude: bool) -> Tensor:
     """Σ_j w_j ∂k(x_i, y_j)/∂x_i, (..., n, d)."""
     packed = _packed(terms, x, x if y is None else y, w)
     B, n, d = packed.x.shape
     call = _library().of("slopes", x.dtype)
-    problems = [packed.problem(b, EVERY) for b in range(B)]
+    problems = [packed.problem(b, OTHERS if exclude else EVERY) for b in range(B)]
     chunks = -(-n // ROWS)
     count = native.threads(B * chunks, 2 * B * n * packed.m * max(d, LEAST))
     found = torch.zeros(B, n, d, dtype=torch.float64)
@@ -302,10 +321,15 @@ def _lowered(terms: tuple[Term, ...], lead: torch.Size, b: int) -> Any:
             scale = float(scale.detach().reshape(scale.shape[:-2]).expand(lead).reshape(-1)[b])
         found.append(_LOWER[form](factor, scale, power))
     gaussians = sorted((t for t in found if t.form == GAUSSIAN), key=lambda t: -t.p)
+    since = 0  # halvings since the last exponential
     for wide, narrow in itertools.pairwise(gaussians):
         halvings = math.log2(narrow.p / wide.p)
-        if round(halvings) <= HALVINGS and abs(halvings - round(halvings)) < 1e-12:
+        since += round(halvings)
+        # A power of a smaller factor is smaller than what it is a power of, and its error matters as little.
+        if since <= HALVINGS and abs(halvings - round(halvings)) < 1e-12 and 0 <= narrow.a <= wide.a:
             narrow.form, narrow.q = SQUARED, round(halvings)
+        else:
+            since = 0
     others = [t for t in found if t.form not in (GAUSSIAN, SQUARED)]
     return (_Term * len(found))(*gaussians, *others)
 
