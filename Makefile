@@ -4,11 +4,14 @@ BIN := .venv/bin
 
 .PHONY: install demo test lint accuracy bench evidence readme clean
 
-install: .venv/installed
+install: .venv/installed .venv/native
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/native: .venv/installed estimators/ops/native/kernels.cpp
 	$(BIN)/python -m estimators.ops.native
 	touch $@
 

@@ -89,17 +89,15 @@ def exact_speed(found: dict[str, Any]) -> str:
 def speed(found: dict[str, Any]) -> str:
     rows = []
     for row in found["rows"]:
-        ours, peers = row["seconds"].get("ours"), {k: v for k, v in row["seconds"].items() if k != "ours"}
-        times = "; ".join(f"{name} {number(value)}" for name, value in peers.items())
-        unit = " MiB" if row["note"] == "MiB" else "×"
-        verdict = {"short": "**short**", "not measured": "not measured"}.get(row["verdict"], row["verdict"])
-        bar = f"{row['must']:g}{unit}, {row['stretch']:g}{unit}"
-        shown = "–" if row["ratio"] is None else f"{row['ratio']:.3g}{unit}"
+        ours, unit = row["seconds"].get("ours"), row["unit"]
+        others = "; ".join(f"{name} {number(value)}" for name, value in row["seconds"].items() if name != "ours")
+        bars = ", ".join(f"{bar:g}{unit}" for bar in (row["must"], row["stretch"]) if bar is not None)
         rows.append([
-            row["key"], row["title"], "–" if ours is None else number(ours), times or "–", shown, bar, verdict,
-            row["note"] if row["note"] != "MiB" else "–",
+            row["key"], row["title"], "–" if ours is None else number(ours), others or "–",
+            "–" if row["figure"] is None else f"{row['figure']:.3g}{unit}", bars,
+            row["verdict"] if row["verdict"] in ("must", "stretch") else f"**{row['verdict']}**", row["note"] or "–",
         ])  # fmt: skip
-    heads = ["", "what", "ours, s", "others, s", "ratio", "must, stretch", "reached", "checked"]
+    heads = ["", "what", "ours, s", "others, s", "figure", "must, stretch", "reached", "checked"]
     left = ", ".join(found["not_measured"])
     return "\n\n".join([
         table(heads, rows),

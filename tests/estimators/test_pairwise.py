@@ -1,6 +1,8 @@
 """Sums over pairs: every path against the float64 reference, values and gradients, at awkward sizes and strides."""
 
 import math
+import shutil
+import time
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ PATHS = [
     pytest.param("native", marks=pytest.mark.skipif(native.library() is None, reason="the library is not built")),
 ]
 SIZES = [(1, 1, 1), (63, 64, 2), (65, 63, 10), (1000, 1023, 3), (64, 1, 33)]
-# A sum of n values, each with some roundings of its own: of d² by d, of the exponent by its size, at most 16 here.
+# Of each value: of d² by its d terms, of the exponent by its size, at most 16 here, and of the sum.
 ROUNDINGS = 64
 
 
@@ -290,6 +292,27 @@ def test_every_instruction_set_that_is_built_gives_the_same(monkeypatch):
                 pairwise.row_sums(kernel, x, y, path="native"), reference.row_sums(kernel, x, y), rtol=1e-13, atol=1e-11
             )
         monkeypatch.undo()
+
+
+def test_where_a_compiler_is_the_library_is_built():
+    """Otherwise the tests of the library are skipped, and nobody sees that it does not compile."""
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler")
+    assert native.library() is not None, "run python -m estimators.ops.native"
+
+
+def test_a_failure_in_a_thread_stops_the_others_and_is_raised():
+    done = []
+
+    def run(worker, task):
+        if task == 3:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+        done.append(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        native.share_out(1000, 2, run)
+    assert len(done) < 20
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch, tmp_path, capsys):

@@ -94,15 +94,18 @@ def share_out(
 ) -> None:
     """Call ``run(worker, task)`` for all tasks, a thread a worker; each time a worker has the same tasks.
 
-    ``progress`` is given those of the caller's own thread, and gives them back one by one.
+    ``progress`` is given those of the caller's own thread, and gives them back one by one. After Ctrl-C or an exception
+    in any thread, no task is begun and it is raised.
     """
     failures: list[BaseException] = []
 
     def work(worker: int, own: Iterable[int]) -> None:
         try:
             for task in own:
+                if failures:
+                    return
                 run(worker, task)
-        except BaseException as failure:  # raised again where the caller sees it
+        except BaseException as failure:  # Ctrl-C too: the others stop, and the caller gets it
             failures.append(failure)
 
     shares = [range(worker, tasks, count) for worker in range(count)]
@@ -111,6 +114,10 @@ def share_out(
         thread.start()
     work(0, progress(shares[0]))
     for thread in others:
-        thread.join()
+        try:
+            thread.join()
+        except KeyboardInterrupt as interrupt:
+            failures.append(interrupt)
+            thread.join()
     if failures:
         raise failures[0]

@@ -39,7 +39,10 @@ def main() -> int:
         return 0
     kinds = (*X86, BASELINE) if platform.machine() in ("x86_64", "AMD64") else (BASELINE,)
     for kind in kinds:
-        wrong = build(compiler, kind)
+        try:
+            wrong = build(compiler, kind)
+        except OSError as error:  # such as a folder that only an administrator may write to
+            wrong = str(error)
         print(f"{kind.name}: {wrong or file_of(kind)}")
     return 0
 

@@ -23,7 +23,7 @@ template <> struct Lane<float> {
     using I = int32_t;
     static constexpr int mantissa = 23, bias = 127;
     static constexpr float magic = 12582912.0f;  // 1.5·2^23
-    static constexpr float lowest = -126.0f;
+    static constexpr float lowest = -126.0f, smallest = 1.17549435e-38f;  // normal, and its logarithm
     // 2^f on [−½, ½] by a minimax polynomial that is 1 at 0, so that its powers are exact there: relative error 1.1e-7.
     static constexpr int terms = 6;
     static constexpr float exp2[terms] = {1.3264727490544179e-3f, 9.671512641773398e-3f, 5.5507337423071824e-2f,
@@ -33,7 +33,7 @@ template <> struct Lane<double> {
     using I = int64_t;
     static constexpr int mantissa = 52, bias = 1023;
     static constexpr double magic = 6755399441055744.0;  // 1.5·2^52
-    static constexpr double lowest = -1022.0;
+    static constexpr double lowest = -1022.0, smallest = 2.2250738585072014e-308;
     static constexpr int terms = 12;  // relative error 3e-18
     static constexpr double exp2[terms] = {
         4.43528270695727715e-10, 7.0741056135081428e-9, 1.01780196812719308e-7, 1.32154330896763992e-6,
@@ -116,12 +116,10 @@ enum Form : int32_t {
 };
 struct Term {
     double a, p, q;
-    int32_t form, unused;
+    int32_t form;
 };
 
 namespace {
-
-template <class T> INLINE constexpr T smallest() { return sizeof(T) == 4 ? T(1.1754944e-38) : T(2.2250738585072014e-308); }
 
 // One term of a kernel, or its derivative in d2, at NV vectors at once; `last` is the Gaussian that SQUARED goes on from.
 template <class T, bool SLOPE>
@@ -166,7 +164,7 @@ INLINE void add(const Term& term, const vec<T> (&d2)[NV], vec<T> (&last)[NV], ve
             break;
         case POWER:
             for (int c = 0; c < NV; ++c) {
-                vec<T> t = log2<T>(d2[c] > smallest<T>() ? d2[c] : all<T>(smallest<T>())) * (SLOPE ? q - 1 : q);
+                vec<T> t = log2<T>(at_least<T>(d2[c], Lane<T>::smallest)) * (SLOPE ? q - 1 : q);
                 vec<T> k = exp2<T>(t > 0 ? -t : t);
                 k = (t > 0 ? T(1) / k : k) * (SLOPE ? a * q : a);
                 sum[c] += d2[c] > 0 ? k : none;
@@ -243,7 +241,7 @@ struct Problem {
     const void *x, *panels;  // (n, d) in rows, and (⌈m/W⌉, d, W)
     const void *v, *w;       // weights of columns, padded by zeros to ⌈m/W⌉·W, and of rows, (n,)
     const void *ox, *oy;     // for moments: what rows and columns (padded as v) add to the kernel by themselves
-    int64_t n, m, d;
+    int64_t m, d;
     const Term* terms;
     int32_t count, pairs;
 };

@@ -33,7 +33,6 @@ class _Term(ctypes.Structure):
         ("p", ctypes.c_double),
         ("q", ctypes.c_double),
         ("form", ctypes.c_int32),
-        ("unused", ctypes.c_int32),
     )
 
 
@@ -55,7 +54,6 @@ class _Problem(ctypes.Structure):
         ("w", ctypes.c_void_p),
         ("ox", ctypes.c_void_p),
         ("oy", ctypes.c_void_p),
-        ("n", ctypes.c_int64),
         ("m", ctypes.c_int64),
         ("d", ctypes.c_int64),
         ("terms", ctypes.c_void_p),
@@ -192,7 +190,7 @@ class _Packed(NamedTuple):
         v = self.v[b].data_ptr()
         return _Problem(
             x.data_ptr(), self.panels[b].data_ptr(), v, v if w is None else w[b].data_ptr(), ox, oy,
-            len(x), self.m, x.shape[1], ctypes.addressof(terms), len(terms), pairs,
+            self.m, x.shape[1], ctypes.addressof(terms), len(terms), pairs,
         )  # fmt: skip
 
     def padded(self, values: Tensor) -> Tensor:

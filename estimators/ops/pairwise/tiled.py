@@ -80,7 +80,7 @@ def wants_gradient(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None
     return bool(kernel(x[..., :1, :], y[..., :1, :]).requires_grad)
 
 
-def _fast(kernel: Kernel, y: Tensor) -> Kernel:
+def _fast(kernel: Any, y: Tensor) -> Kernel:
     """A radial kernel against ``y``, by products with y that are prepared once; any other kernel as it is."""
     if not getattr(kernel, "is_radial", False):
         return kernel
@@ -94,7 +94,7 @@ def _fast(kernel: Kernel, y: Tensor) -> Kernel:
         a2 = a.square().sum(-1).unsqueeze(-1)
         d2 = (a @ bT).add_(b2).add_(a2)
         d2.masked_fill_(d2 <= rounding * torch.maximum(a2, b2), 0.0)  # a root would make a distance of rounding
-        return kernel.of_squared_distance(d2.to(x.dtype))  # type: ignore[attr-defined]
+        return kernel.of_squared_distance(d2.to(x.dtype))
 
     return against_y
 
