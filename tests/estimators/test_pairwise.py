@@ -249,6 +249,8 @@ def test_the_path_is_told_and_can_be_forced(monkeypatch):
     with pytest.raises(ValueError, match='path="native" cannot be taken: the library is not built'):
         pairwise.row_sums(kernel, x, y, path="native")
     torch.testing.assert_close(pairwise.row_sums(kernel, x, y), reference.row_sums(kernel, x, y))
+    with pytest.raises(ValueError, match="path must be None"):
+        pairwise.row_sums(kernel, x, y, path="nativ")
 
 
 @pytest.mark.skipif(native.library() is None, reason="the library is not built")

@@ -39,7 +39,7 @@ def row_sums(
     faster that can be taken, which `explain` tells.
 
     Raises:
-        ValueError: a path that cannot be taken, and why.
+        ValueError: no such path, or one that cannot be taken, and why.
     """
     if _is_native(path, native.why_not(_terms(kernel), x, y, y_weights)):
         return _by_library(kernel, x, y, y_weights, exclude_self, tile)
@@ -60,6 +60,8 @@ def explain(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> Ex
 
 
 def _is_native(path: Path | None, why_not: str) -> bool:
+    if path not in (None, "native", "tiled"):
+        raise ValueError(f'path must be None, "native" or "tiled": got {path!r}')
     if path == "native" and why_not:
         raise ValueError(f'path="native" cannot be taken: {why_not}')
     return path != "tiled" and not why_not
@@ -132,7 +134,7 @@ def row_moments(
     path "native" has no gradient: where one is wanted the sums are tiled.
 
     Raises:
-        ValueError: a path that cannot be taken, and why.
+        ValueError: no such path, or one that cannot be taken, and why.
     """
     wanted = tiled.wants_gradient(kernel, x, y, x_weights, y_weights)
     why_not = native.why_not(_terms(kernel), x, y, x_weights, y_weights)
