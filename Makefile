@@ -11,7 +11,7 @@ install: .venv/installed .venv/native
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-.venv/native: .venv/installed estimators/ops/native/kernels.cpp
+.venv/native: .venv/installed $(wildcard estimators/ops/native/*.cpp estimators/ops/native/*.h)
 	$(BIN)/python -m estimators.ops.native
 	touch $@
 

@@ -13,8 +13,8 @@ from estimators import intervals, scale
 from estimators.base import Estimator, Inference, same_kind
 from estimators.door import Samples, admit_thoroughly, check_finite, check_weights
 from estimators.ops import sinkhorn
+from estimators.ops.envelope import Envelope
 from estimators.transport.coupling import Coupling, projection
-from estimators.transport.envelope import Envelope
 from estimators.transport.ground_costs import (
     Metric,
     centred,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from estimators.base import Estimator, Inference, same_kind
 from estimators.door import Samples, admit_thoroughly, check_finite
 from estimators.ops import sinkhorn
 from estimators.transport.coupling import Coupling, projection
-from estimators.transport.envelope import Envelope
 from estimators.transport.ground_costs import (
     Metric,
     centred,
@@ -33,7 +32,6 @@ BLUR = (
 TRAINING = 5e-4  # marginal error of a training step, with which the dual value errs by some 1e-5 of itself
 EXACT = 1e-5  # marginal error of an estimate
 ACCEPTED = 1e-4  # marginal error, and a tenth of the relative gap, that an estimate may have when iterations run out
-ROUNDING = 100.0  # units of rounding of the largest cost below which ε cannot be told from 0
 GROSS = 0.1  # marginal error at which not even a training step may go on
 
 
@@ -123,12 +121,12 @@ class Sinkhorn(Estimator):
         converged = self._converged(float(solved.error), gap, value, blur)
         if strict and not converged:
             raise self._failure(float(solved.error), (value, value + gap))
-        epsilon = self.order * float(blur) ** self.order
-        origin = s.x[0] - u[0]
+        plan = sinkhorn.plan(self._cost(u, v), a, b, solved.epsilon, solved.f, solved.g)
+        epsilon, origin = float(solved.epsilon), s.x[0] - u[0]
         project = projection(
-            solved.plan, s.y, b, solved.g, lambda z: ground_cost(z - origin, v, self.order, self.metric), epsilon
+            plan, s.y, b, solved.g, lambda z: ground_cost(z - origin, v, self.order, self.metric), epsilon
         )
-        plan, f, g = (same_kind(part, x, y) for part in (solved.plan, solved.f, solved.g))
+        plan, f, g = (same_kind(part, x, y) for part in (plan, solved.f, solved.g))
         return Coupling(plan, f, g, value, (value, value + gap), converged, project)
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
@@ -208,7 +206,7 @@ class Sinkhorn(Estimator):
 
     def _divergence(
         self, s: Samples, blur: Tensor, tolerance: float, certify: bool = False
-    ) -> tuple[Tensor, list[_Solved]]:
+    ) -> tuple[Tensor, list[sinkhorn.Transported]]:
         x, y = centred(s)
         a, b = weights_of(s)
         cross = self._transport(x, y, a, b, blur, tolerance, certify=certify)
@@ -217,7 +215,7 @@ class Sinkhorn(Estimator):
         if x.shape == y.shape and not certify:
             z, c = torch.stack([x, y]), torch.stack([a.expand(x.shape[:-1]), b.expand(y.shape[:-1])])
             both = self._transport(z, z, c, c, blur, tolerance, symmetric=True)
-            xx, yy = (_Solved(*(field[k] for field in both)) for k in range(2))
+            xx, yy = (sinkhorn.Transported(*(field[k] for field in both)) for k in range(2))
         else:
             xx, yy = (
                 self._transport(p, p, w, w, blur, tolerance, symmetric=True, certify=certify)
@@ -235,34 +233,30 @@ class Sinkhorn(Estimator):
         tolerance: float,
         symmetric: bool = False,
         certify: bool = False,
-    ) -> _Solved:
-        C = ground_cost(x, y, self.order, self.metric)
-        if callable(self.metric):
-            check_finite(C.detach().flatten(0, -2), "the ground cost of x and y")
-        lead = C.shape[:-2]
-        a, b, blur = a.expand(*lead, -1), b.expand(*lead, -1), blur.expand(lead)
-        # Below the rounding of the costs ε changes nothing but would overflow: OT changes by less than ε·log n.
-        finest = ROUNDING * torch.finfo(C.dtype).eps * C.detach().abs().amax((-2, -1))
-        epsilon = torch.maximum(self.order * blur**self.order, finest)
-        rho = None if self.reach is None else torch.full_like(epsilon, self.order * self.reach**self.order)
+    ) -> sinkhorn.Transported:
+        rho = None if self.reach is None else torch.full_like(blur, self.order * self.reach**self.order)
         bar = tqdm(total=self.iterations, desc="Sinkhorn", unit="sweep", delay=2, leave=False, disable=not certify)
-        with torch.no_grad(), bar:
-            f, g, value, error, _ = sinkhorn.solve(
-                C,
+        with bar:
+            return sinkhorn.transport(
+                x,
+                y,
                 a,
                 b,
-                epsilon,
+                self.order * blur**self.order,
+                sinkhorn.Cost(self._cost, self.order if self.metric == "euclidean" else None),
                 rho,
                 symmetric=symmetric,
                 tolerance=tolerance,
                 iterations=self.iterations,
+                certify=certify,
                 progress=(lambda sweeps: bar.update(sweeps - bar.n)) if certify else None,
             )
-            gap = sinkhorn.primal(C, a, b, epsilon, rho, f, g) - value if certify else torch.zeros_like(value)
-            plan = sinkhorn.plan(C, a, b, epsilon, f, g)
-            slopes = _slopes(f, g, epsilon, rho)
-        value = Envelope.apply(C, a, b, value, plan, *slopes)
-        return _Solved(value, f, g, error, gap, plan, *slopes)
+
+    def _cost(self, x: Tensor, y: Tensor) -> Tensor:
+        C = ground_cost(x, y, self.order, self.metric)
+        if callable(self.metric):
+            check_finite(C.detach().flatten(0, -2), "the ground cost of x and y")
+        return C
 
     def _failure(self, error: float, bounds: tuple[float, float] | None = None) -> ConvergenceError:
         certified = "" if bounds is None else f" and the value lies in [{bounds[0]:.6g}, {bounds[1]:.6g}]"
@@ -270,22 +264,3 @@ class Sinkhorn(Estimator):
             f"Sinkhorn did not converge in iterations={self.iterations}: the marginals are wrong by {error:.2g} in L1"
             f"{certified}; a larger blur or more iterations would help"
         )
-
-
-class _Solved(NamedTuple):
-    value: Tensor
-    f: Tensor
-    g: Tensor
-    error: Tensor
-    gap: Tensor
-    plan: Tensor
-    slope_f: Tensor  # the derivative of the value in the weights of x
-    slope_g: Tensor
-
-
-def _slopes(f: Tensor, g: Tensor, epsilon: Tensor, rho: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The derivatives of the dual in a and b; for exact marginals up to a constant, which weights cannot feel."""
-    if rho is None:
-        return f, g
-    r, e = rho[..., None], epsilon[..., None]
-    return -r * torch.expm1(-f / r) - e * (-f / r).exp(), -r * torch.expm1(-g / r) - e * (-g / r).exp()

@@ -13,6 +13,7 @@ import estimators as est
 from divergences import ConvergenceError, kernels
 from estimators.door import Samples
 from estimators.ops import sinkhorn
+from estimators.ops.sinkhorn import dense
 
 
 def samples(n, m, d, seed=0):
@@ -148,9 +149,9 @@ def test_the_dual_and_the_primal_meet(blur, apart):
     C = kernels.squared_distances(x, y)
     a, b = torch.full((60,), 1 / 60, dtype=torch.float64), torch.full((50,), 1 / 50, dtype=torch.float64)
     epsilon = torch.tensor(2 * blur**2, dtype=torch.float64)
-    found = sinkhorn.solve(C, a, b, epsilon, tolerance=1e-5, iterations=20_000)
+    found = dense.solve(C, a, b, epsilon, tolerance=1e-5, iterations=20_000)
     assert float(found.error) <= 1e-5
-    gap = float(sinkhorn.primal(C, a, b, epsilon, None, found.f, found.g) - found.value)
+    gap = float(dense.primal(C, a, b, epsilon, None, found.f, found.g) - found.value)
     assert -1e-9 <= gap <= 1e-4 * float(found.value)
 
 

@@ -1,4 +1,4 @@
-"""The CPU library of the ops: one C++ source, built for each instruction set, chosen when it is loaded.
+"""The CPU library of the ops: a few C++ sources, built for each instruction set, chosen when it is loaded.
 
 ``python -m estimators.ops.native`` builds it where a C++ compiler is; without it the ops run on torch, with the same
 results and more slowly. Calls release the interpreter's lock, so that Python's own threads share out the work: no
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-SOURCE = HERE / "kernels.cpp"
+SOURCES = sorted(HERE.glob("*.cpp"))
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 BUILT = HERE / "built"
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 WORK = 4_000_000  # coordinates of pairs for which a second thread pays: about a third of a millisecond
@@ -42,9 +43,9 @@ BASELINE = InstructionSet("DEFAULT", 16, ())
 
 
 def file_of(kind: InstructionSet) -> Path:
-    """Where the library for an instruction set is; its name has a digest of the source, so that none is stale."""
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
-    return BUILT / f"{kind.name.lower()}-{digest}.so"
+    """Where the library for an instruction set is; its name has a digest of what it is built from: none is stale."""
+    parts = [repr((FLAGS, kind)).encode(), *(path.read_bytes() for path in [*SOURCES, *sorted(HERE.glob("*.h"))])]
+    return BUILT / f"{kind.name.lower()}-{hashlib.sha256(b''.join(parts)).hexdigest()[:12]}.so"
 
 
 class Library(NamedTuple):
@@ -84,6 +85,25 @@ def is_plain(*tensors: Tensor) -> bool:
 def threads(tasks: int, work: float) -> int:
     """How many of torch's threads ``work`` coordinates of pairs are worth."""
     return max(1, min(torch.get_num_threads(), tasks, int(work / WORK)))
+
+
+def together(count: int, run: Callable[[int], None], stop: Callable[[], None]) -> None:
+    """Call ``run(worker)`` for all workers at once, for work in which they wait for each other.
+
+    After Ctrl-C or an exception in the caller's own thread ``stop`` is called, which must end the waiting.
+    """
+    others = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in range(1, count)]
+    try:
+        for thread in others:
+            thread.start()
+        run(0)
+    except BaseException:
+        stop()
+        raise
+    finally:
+        for thread in others:
+            if thread.ident is not None:
+                thread.join()
 
 
 def share_out(

@@ -8,9 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from estimators.ops.native import BASELINE, BUILT, SOURCE, X86, InstructionSet, file_of
-
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+from estimators.ops.native import BASELINE, BUILT, FLAGS, SOURCES, X86, InstructionSet, file_of
 
 
 def build(compiler: str, kind: InstructionSet) -> str:
@@ -22,7 +20,7 @@ def build(compiler: str, kind: InstructionSet) -> str:
     for stale in BUILT.glob(f"{kind.name.lower()}-*"):
         stale.unlink()
     unfinished = target.with_suffix(f".{os.getpid()}")  # renamed when whole: another process may load at any moment
-    command = [compiler, *FLAGS, *kind.flags, f"-DBYTES={kind.bytes}", str(SOURCE), "-o", str(unfinished)]
+    command = [compiler, *FLAGS, *kind.flags, f"-DBYTES={kind.bytes}", *map(str, SOURCES), "-o", str(unfinished)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit status {done.returncode}"

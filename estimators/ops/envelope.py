@@ -22,17 +22,19 @@ class Envelope(torch.autograd.Function):
         """The plan for C, the potentials for a and b."""
         C, plan, f, g = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plan = _Fixed.apply(plan, C)
+            plan = Fixed.apply(plan, C)
         return grad[..., None, None] * plan, grad[..., None] * f, grad[..., None] * g, None, None, None, None
 
 
-class _Fixed(torch.autograd.Function):
+class Fixed(torch.autograd.Function):
     """A plan that is no function of the cost as far as autograd can tell: its derivative is refused, not taken as 0."""
 
     @staticmethod
     def forward(ctx: Any, plan: Tensor, C: Tensor) -> Tensor:
+        """The plan, as it is."""
         return plan.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        """Refused."""
         raise RuntimeError("transport has first derivatives only: the plan's own derivative is not implemented")

@@ -1,0 +1,235 @@
+"""Entropic transport: the library against a plain float64 solver, values, gradients and certificates."""
+
+import ctypes
+import math
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from estimators.ops import native, sinkhorn
+from estimators.ops.sinkhorn import dense
+
+needs_library = pytest.mark.skipif(native.library() is None, reason="the library is not built")
+SIZES = [(1, 1, 1), (63, 64, 2), (65, 63, 10), (300, 257, 3), (64, 1, 33)]
+
+
+@pytest.fixture(autouse=True)
+def poisoned():
+    """Memory that is not written holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request, monkeypatch):
+    """Two threads, also for the least work: they wait for each other at every step."""
+    monkeypatch.setattr(native, "WORK", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def cost(power):
+    return sinkhorn.Cost(lambda x, y: torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** power, power)
+
+
+def drawn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def weights(*shape, seed):
+    return drawn(*shape, seed=seed).softmax(-1)
+
+
+def expected(x, y, a, b, epsilon, power, rho=None):
+    """By 100,000 sweeps at the most, in float64."""
+    C = cost(power).of(x.double(), y.double())
+    one = [torch.as_tensor(t, dtype=torch.float64) for t in (epsilon, math.inf if rho is None else rho)]
+    found = dense.solve(
+        C, a.double(), b.double(), one[0], None if rho is None else one[1], tolerance=1e-9, iterations=100_000
+    )
+    assert float(found.error) <= 1e-9
+    return found
+
+
+def solved(x, y, a, b, epsilon, power, rho=None, **how):
+    one = [None if t is None else torch.as_tensor(t, dtype=x.dtype) for t in (epsilon, rho)]
+    return sinkhorn.transport(x, y, a.to(x.dtype), b.to(x.dtype), one[0], cost(power), one[1], **how)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("power", "rho"), [(2, None), (1, None), (1.5, None), (2, 0.7)], ids=str)
+def test_values_and_potentials_are_those_of_the_plain_solver(power, rho, size, dtype, threads):
+    n, m, d = size
+    x, y = drawn(n, d, dtype=dtype), 0.7 * drawn(m, 2 * d, seed=1, dtype=dtype)[:, ::2] + 0.3
+    a, b = weights(n, seed=2), weights(m, seed=3)
+    if m > 2:
+        b = torch.cat([b[:-1] / b[:-1].sum(), b.new_zeros(1)])  # a point without weight
+    theirs = expected(x, y, a, b, 0.3, power, rho)
+    ours = solved(x, y, a, b, 0.3, power, rho, tolerance=1e-5, iterations=5000, path="native")
+    assert ours.value.dtype == dtype and float(ours.error) <= 1e-5
+    size_of_value = abs(float(theirs.value)) + 0.3
+    assert float(ours.value) == pytest.approx(float(theirs.value), abs=2e-6 * size_of_value)
+    assert -2e-6 * size_of_value <= float(ours.gap) <= 1e-3 * size_of_value
+    if rho is None:  # unique up to a constant
+        shift = (ours.f.double() - theirs.f).mean()
+        assert float((b * (ours.g.double() + shift - theirs.g).abs()).sum()) <= 1e-3
+
+
+@needs_library
+@pytest.mark.parametrize("power", [1, 2, 3])
+@pytest.mark.parametrize("rho", [None, 0.7], ids=["exact", "relaxed"])
+def test_gradients_are_those_of_the_plan(power, rho, threads):
+    """∂D/∂x_i = Σ_j π_ij ∂c_ij, π of the plain solver."""
+    x, y = (drawn(n, 3, seed=n).requires_grad_() for n in (30, 25))
+    a, b = (weights(n, seed=n + 1).requires_grad_() for n in (30, 25))
+    found = solved(x, y, a, b, 0.3, power, rho, tolerance=1e-9, iterations=5000, path="native")
+    slopes = torch.autograd.grad(found.value, (x, y, a, b))
+    with torch.no_grad():
+        theirs = expected(x, y, a, b, 0.3, power, rho)
+    C = cost(power).of(x, y)
+    pi = a[:, None] * b * torch.exp((theirs.f[:, None] + theirs.g - C) / 0.3)
+    for own, plain in zip(slopes[:2], torch.autograd.grad((pi.detach() * C).sum(), (x, y)), strict=True):
+        torch.testing.assert_close(own, plain, rtol=1e-6, atol=1e-8)
+    for own, h in zip(slopes[2:], (theirs.f, theirs.g), strict=True):
+        plain = h if rho is None else -rho * torch.expm1(-h / rho) - 0.3 * (-h / rho).exp()
+        torch.testing.assert_close(own - own.mean(), plain - plain.mean(), rtol=1e-6, atol=1e-8)
+
+
+@needs_library
+def test_second_derivatives_are_refused(threads):
+    x, y = drawn(9, 2).requires_grad_(), drawn(8, 2, seed=1)
+    a, b = weights(9, seed=2), weights(8, seed=3)
+    (slope,) = torch.autograd.grad(solved(x, y, a, b, 0.3, 2, path="native").value, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(slope.sum(), x)
+
+
+@needs_library
+@pytest.mark.parametrize("share", [0.01, 0.002])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_clusters_that_must_exchange_mass_are_solved(dtype, share, threads):
+    """Plain sweeps stop there with small errors of the marginals and a value that is wrong by half."""
+    n = 300
+    apart = 5.0 * torch.tensor([1.0, 0.0])
+    x, y = (0.05 * drawn(n, 2, seed=k) for k in (0, 1))
+    x[: n // 2] += apart
+    y[: n // 2 + n // 10] += apart
+    x, y = x.to(dtype), y.to(dtype)
+    a = torch.full((n,), 1 / n, dtype=torch.float64)
+    epsilon = share * float(cost(2).of(x.double(), y.double()).mean())
+    found = solved(x, y, a, a, epsilon, 2, tolerance=5e-4, iterations=5000, path="native")
+    # Within ε·log n of the cheapest plan, which moves a tenth by 5: from above by the gap, from below by the dual.
+    C = cost(2).of(x.double(), y.double())
+    rows, columns = linear_sum_assignment(C.numpy())
+    exact = float(C[rows, columns].mean())
+    assert exact <= float(found.value + found.gap) * (1 + 1e-6)
+    assert float(found.value) <= (exact + epsilon * math.log(n)) * (1 + 1e-6)
+    # The optimum by the plain formulas, which round a plan onto the marginals by themselves.
+    best = solved(x.double(), y.double(), a, a, epsilon, 2, tolerance=1e-9, iterations=5000, path="native")
+    problem = C, a, a, torch.tensor(epsilon, dtype=torch.float64), None, best.f, best.g
+    dual, primal = float(dense.dual(*problem)), float(dense.primal(*problem))
+    assert 0 <= primal - dual <= 1e-6 * dual
+    assert dual * (1 - 1e-5) <= float(found.value) <= primal * (1 + 1e-6)
+    assert dual <= float(found.value + found.gap) * (1 + 1e-6)
+
+
+@needs_library
+def test_a_batch_is_its_problems(threads):
+    x, y = drawn(3, 1, 40, 4), drawn(2, 35, 8, seed=1)[..., ::2]
+    a, b = weights(3, 1, 40, seed=2), weights(2, 35, seed=3)
+    epsilon = torch.tensor([[0.1], [0.4], [2.0]], dtype=torch.float64).expand(3, 2)
+    found = sinkhorn.transport(x, y, a, b, epsilon, cost(2), tolerance=1e-8, iterations=5000, path="native")
+    assert found.value.shape == (3, 2) and found.f.shape == (3, 2, 40) and found.g.shape == (3, 2, 35)
+    for i in range(3):
+        for j in range(2):
+            one = expected(x[i, 0], y[j], a[i, 0], b[j], float(epsilon[i, j]), 2)
+            assert float(found.value[i, j]) == pytest.approx(float(one.value), rel=1e-9)
+
+
+@needs_library
+def test_symmetric_problems_are_solved_by_averaged_steps(threads):
+    x, a = drawn(150, 3), weights(150, seed=1)
+    found = solved(x, x, a, a, 0.2, 2, tolerance=1e-9, iterations=200, symmetric=True, path="native")
+    assert float(found.value) == pytest.approx(float(expected(x, x, a, a, 0.2, 2).value), rel=1e-9)
+    torch.testing.assert_close(found.f, found.g, atol=1e-7, rtol=0)
+
+
+@needs_library
+def test_iterations_end_it_and_the_gap_holds(threads):
+    x, y = drawn(80, 2), drawn(80, 2, seed=1)
+    a = torch.full((80,), 1 / 80, dtype=torch.float64)
+    found = solved(x, y, a, a, 1e-3, 1, tolerance=1e-9, iterations=5, path="native")
+    best = float(solved(x, y, a, a, 1e-3, 1, tolerance=1e-7, iterations=5000, path="native").value)
+    assert float(found.error) > 1e-3
+    assert float(found.value) <= best <= float(found.value + found.gap)
+
+
+@needs_library
+def test_an_offset_costs_no_digits():
+    x, y = (drawn(200, 4, seed=k, dtype=torch.float32) + 1e6 for k in (0, 1))
+    a = torch.full((200,), 1 / 200)
+    centre = torch.full((4,), 1e6)
+    found = solved(x - centre, y - centre, a, a, 0.5, 2, tolerance=1e-4, iterations=1000, path="native")
+    theirs = expected(x, y, a.double(), a.double(), 0.5, 2)
+    assert float(found.value) == pytest.approx(float(theirs.value), rel=1e-5)
+
+
+def test_the_path_is_told_and_can_be_forced(monkeypatch):
+    x, y, a = drawn(5, 2), drawn(4, 2, seed=1), [torch.full((k,), 1 / k, dtype=torch.float64) for k in (5, 4)]
+    epsilon = torch.tensor(0.5, dtype=torch.float64)
+    free = sinkhorn.Cost(cost(2).of)
+    assert sinkhorn.explain(x, y, *a, free) == ("dense", "a cost that is no power of the Euclidean distance")
+    assert sinkhorn.explain(x, y, *a, cost(2)).path == ("native" if native.library() else "dense")
+    assert "not finite" in sinkhorn.explain(x * math.inf, y, *a, cost(2)).why or native.library() is None
+    with pytest.raises(ValueError, match='path="native" cannot be taken: a cost that is no power'):
+        sinkhorn.transport(x, y, *a, epsilon, free, path="native")
+    with pytest.raises(ValueError, match="path must be None"):
+        sinkhorn.transport(x, y, *a, epsilon, cost(2), path="fast")
+    both = [sinkhorn.transport(x, y, *a, epsilon, cost(2), tolerance=1e-7, path=path).value for path in (None, "dense")]
+    torch.testing.assert_close(*both, rtol=1e-6, atol=0)
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert sinkhorn.explain(x, y, *a, cost(2)) == ("dense", "the library is not built: python -m estimators.ops.native")
+
+
+@needs_library
+def test_workers_that_wait_are_let_go_where_one_fails():
+    """After Ctrl-C in the caller's thread the others must not wait for it for ever."""
+    from estimators.ops.sinkhorn.solver import Problem, Side
+
+    x, a = drawn(50, 2), torch.full((50,), 1 / 50, dtype=torch.float64)
+    sides = [Side.of(x, a, torch.float64) for _ in range(2)]
+    problem = Problem(*sides, torch.zeros(50).double(), torch.zeros(50).double(), [0.5], math.inf, 2.0, 2)
+    problem.c.most = 10
+    solve = problem.library.of("transport_solve", torch.float64)
+
+    def run(worker):
+        if worker == 0:
+            raise KeyboardInterrupt
+        solve(ctypes.byref(problem.c), ctypes.c_int64(worker))
+
+    def stop():
+        problem.c.abandoned = 1
+
+    with pytest.raises(KeyboardInterrupt):
+        native.together(2, run, stop)
+
+
+@needs_library
+def test_every_instruction_set_that_is_built_gives_the_same(monkeypatch):
+    x, y = drawn(130, 5), drawn(77, 5, seed=1)
+    a, b = weights(130, seed=2), weights(77, seed=3)
+    theirs = expected(x, y, a, b, 0.5, 1.5)
+    names = [kind.name for kind in (*native.X86, native.BASELINE)]
+    for name in names[names.index(native.library().instruction_set) :]:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=name: name)
+        loaded = native.library.__wrapped__()
+        monkeypatch.setattr(native, "library", lambda loaded=loaded: loaded)
+        found = solved(x, y, a, b, 0.5, 1.5, tolerance=1e-8, iterations=5000, path="native")
+        assert float(found.value) == pytest.approx(float(theirs.value), rel=1e-9)
+        monkeypatch.undo()
