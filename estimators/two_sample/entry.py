@@ -13,6 +13,7 @@ from estimators.base import Estimator
 from estimators.door import Samples, admit_thoroughly, count, seeded, tensor
 from estimators.results import Evidence, TestResult
 from estimators.two_sample import permutation
+from estimators.two_sample.binned import MOST
 from estimators.two_sample.c2st import C2ST
 from estimators.two_sample.combine import log_tail
 from estimators.two_sample.labelling import design
@@ -33,6 +34,7 @@ def two_sample_test(
     seed: int | None = 0,
     *,
     early_stopping: bool = False,
+    bins: int | None = None,
     clusters: Ids | None = None,
     strata: Ids | None = None,
     x_weights: Any = None,
@@ -125,14 +127,21 @@ def two_sample_test(
     """
     permutations = count(permutations, "permutations")
     entry = resolved(statistic)
+    if bins is not None and not entry.takes_bins:
+        raise ValueError(
+            f"bins are for statistics that are sums over pairs, mmd, energy_distance and MMD: got {entry.name!r}"
+        )
+    if bins is not None and not (bins == int(bins) and (bins == 0 or 4 <= bins <= MOST)):
+        raise ValueError(f"bins must be None, 0 or between 4 and {MOST}: got {bins!r}")
     generator = seeded(seed)
     s, pool = _pooled(
         x, y, (x_weights, y_weights), clusters, strata, entry, generator, normalize=normalize, nan_policy=nan_policy
     )
-    plan = entry.plan(pool)
+    plan = entry.plan(pool._replace(bins=bins))
+    arranged = plan.design or pool.design
     if early_stopping and plan.combine is not None:
         raise ValueError(f"early_stopping needs a single statistic, and {entry.name!r} combines several")
-    labels = torch.cat([pool.design.observed[None], pool.design.labels(permutations, generator, plan.fixed)])
+    labels = torch.cat([arranged.observed[None], arranged.labels(permutations, generator, plan.fixed)])
     found, exceeding, evidence = _evaluated(plan, labels.to(s.x.device), early_stopping)
     B, k = len(exceeding), int(exceeding.sum())
     stopped = early_stopping and k == EXCEEDANCES
@@ -233,7 +242,7 @@ def _evaluated(plan: Plan, labels: Tensor, stop: bool) -> tuple[Tensor, Tensor, 
     """The values of the labellings, which permuted ones are at least the observed one, and what was seen where."""
     if plan.combine is None:
         (family,) = plan.families
-        found = permutation.values(family, labels, stop)
+        found = permutation.values(family, labels, stop, ranked=True)
         exceeding = permutation.exceeding(family, labels, found)
         if family.describe is None:
             return found, exceeding, ()
@@ -263,7 +272,7 @@ def _remark(pool: Pool, plan: Plan, found: Tensor, permutations: int) -> None:
         pool.notes.append("the statistic is the same for all labellings: it distinguishes nothing")
     if not bool(torch.isfinite(found[0])):
         pool.notes.append("the statistic has no finite value on these samples")
-    different = pool.design.labellings(plan.fixed)
+    different = (plan.design or pool.design).labellings(plan.fixed)
     if different <= 20:
         pool.notes.append(f"only {different:.0f} different labellings: p cannot fall much below {1 / different:.2g}")
     if permutations < 19:

@@ -31,6 +31,11 @@ class Design(NamedTuple):
         sizes = self.unit.bincount(minlength=len(self.is_x))
         return all(len(sizes[self.stratum == s].unique()) == 1 for s in self.stratum.unique())
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether any n of the N rows are equally likely to be those of x."""
+        return len(self.unit) == len(self.is_x) and not bool(self.stratum.any())
+
     def labels(self, permutations: int, generator: torch.Generator, fixed: Tensor | None = None) -> Tensor:
         """Random labellings of the rows, (permutations, N), which keep the number of x-units in each stratum.
 

@@ -434,7 +434,7 @@ namespace {
 typedef int16_t shorts __attribute__((vector_size(BYTES)));
 typedef int32_t ints __attribute__((vector_size(BYTES)));
 constexpr int QL = BYTES / 4, QV = BYTES == 64 ? 4 : 2, QW = QV * QL;
-constexpr int QR = 6;             // labellings of a tile: with QR·QV sums they fit into the registers
+constexpr int QR = 5;             // labellings of a tile: with QR·QV sums they fit into the registers
 constexpr int64_t CHUNK = 256;    // rows of a panel at once, which stay in the first cache: 2^15·CHUNK·QV < 2^31
 
 template <class V> INLINE V loaded(const void* p) {
@@ -459,44 +459,49 @@ INLINE ints products(shorts a, shorts b) {
 
 INLINE int64_t before(int64_t panel) { return int64_t(QW) * QW * (panel * (panel + 1) / 2); }
 
-// The panels [first, last) of (K + Kᵀ)/2 − shift in units of a step, and what rounding left of them: Σ_{i<j} e_ij² is returned, and
-// Σ_j e_ij is added to `errors` (n,) where that is wanted.
+// The panels [first, last) of (K + Kᵀ)/2 − shift in units of a step, and what rounding left of them: Σ_{i<j} e_ij² is
+// returned, Σ_j e_ij over j != i is added to `errors` (n,), and the same sums before rounding to `rows` (n,).
 template <class T>
 double quantise(const T* K, int64_t n, int64_t stride, double step, double shift, int64_t first, int64_t last,
-                int16_t* panels, double* errors) {
+                int16_t* panels, double* errors, double* rows) {
     const T half = T(0.5 / step), twice = T(2 * shift), magic = Lane<T>::magic;
     double squares = 0;
     for (int64_t panel = first; panel < last; ++panel) {
         const int64_t J = panel * QW, columns = J + QW < n ? QW : n - J;
         for (int64_t I = 0; I <= J; I += QW) {
-            const int64_t rows = I + QW < n ? QW : n - I;
+            const int64_t height = I + QW < n ? QW : n - I;
             T below[QW][QW];  // K_ji, turned
             for (int64_t c = 0; c < columns; ++c)
-                for (int64_t r = 0; r < rows; ++r) below[r][c] = K[(J + c) * stride + I + r];
-            T down[QW] = {};
+                for (int64_t r = 0; r < height; ++r) below[r][c] = K[(J + c) * stride + I + r];
+            T down[QW] = {}, down_e[QW] = {};
             for (int64_t r = 0; r < QW; ++r) {
-                const int64_t from = r >= rows ? columns : I < J ? 0 : r + 1;  // the first column that counts
+                const int64_t from = r >= height ? columns : I < J ? 0 : r + 1;  // the first column that counts
                 int16_t* into = panels + before(panel) + (I + r) / 2 * (2 * QW) + r % 2;
                 for (int64_t c = 0; c < (from < columns ? from : QW); ++c) into[2 * c] = 0;
                 for (int64_t c = columns; c < QW; ++c) into[2 * c] = 0;
-                T e[QW];
+                if (from >= columns) continue;
+                T value[QW], e[QW], square = 0, across = 0, across_e = 0;
                 for (int64_t c = from; c < columns; ++c) {
-                    const T value = (K[(I + r) * stride + J + c] + below[r][c] - twice) * half;
-                    const T whole = (value + magic) - magic;
-                    e[c] = value - whole;
+                    value[c] = (K[(I + r) * stride + J + c] + below[r][c] - twice) * half;
+                    const T whole = (value[c] + magic) - magic;
+                    e[c] = value[c] - whole;
                     into[2 * c] = int16_t(whole);
                 }
-                T square = 0;
-                for (int64_t c = from; c < columns; ++c) square += e[c] * e[c];
-                squares += square;
-                if (errors && from < columns) {
-                    T across = 0;
-                    for (int64_t c = from; c < columns; ++c) across += e[c];
-                    for (int64_t c = from; c < columns; ++c) down[c] += e[c];
-                    errors[I + r] += across;
+                for (int64_t c = from; c < columns; ++c) {
+                    square += e[c] * e[c];
+                    across += value[c];
+                    across_e += e[c];
+                    down[c] += value[c];
+                    down_e[c] += e[c];
                 }
+                squares += square;
+                rows[I + r] += across;
+                errors[I + r] += across_e;
             }
-            for (int64_t c = 0; errors && c < columns; ++c) errors[J + c] += down[c];
+            for (int64_t c = 0; c < columns; ++c) {
+                rows[J + c] += down[c];
+                errors[J + c] += down_e[c];
+            }
         }
     }
     return squares;
@@ -553,12 +558,12 @@ extern "C" {
 
 int64_t label_width() { return QW; }
 double quantise_f32(const float* K, int64_t n, int64_t stride, double step, double shift, int64_t first, int64_t last,
-                    int16_t* panels, double* errors) {
-    return quantise<float>(K, n, stride, step, shift, first, last, panels, errors);
+                    int16_t* panels, double* errors, double* rows) {
+    return quantise<float>(K, n, stride, step, shift, first, last, panels, errors, rows);
 }
 double quantise_f64(const double* K, int64_t n, int64_t stride, double step, double shift, int64_t first, int64_t last,
-                    int16_t* panels, double* errors) {
-    return quantise<double>(K, n, stride, step, shift, first, last, panels, errors);
+                    int16_t* panels, double* errors, double* rows) {
+    return quantise<double>(K, n, stride, step, shift, first, last, panels, errors, rows);
 }
 void label_signs(const uint8_t* labels, int64_t n, int64_t begin, int64_t end, int16_t* v) {
     signs(labels, n, begin, end, v);

@@ -49,7 +49,7 @@ def explain(K: Tensor) -> Explained:
 
 
 def rounded(K: Tensor, shift: float = 0.0) -> Rounded:
-    """(K + Kᵀ)/2 − shift without its diagonal, (N, N), in whole steps of max|K − shift|/32767, made once for all labels.
+    """(K + Kᵀ)/2 − shift without its diagonal, (N, N), in whole steps of max|K − shift|/32766, made once for all labels.
 
     Cost: O(N²) time; N² bytes.
 
@@ -84,7 +84,7 @@ def bin_sums(
     Cost: O(N²·d/2) time, O(N·d + U²) memory.
 
     Raises:
-        ValueError: sizes that do not add up to N; a path that cannot be taken.
+        ValueError: sizes that are not positive or do not add up to N; a path that cannot be taken.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [3.0]])
@@ -92,8 +92,8 @@ def bin_sums(
         tensor([[2., 5.],
                 [5., 0.]], dtype=torch.float64)
     """
-    if int(sizes.sum()) != len(points):
-        raise ValueError(f"sizes must add up to the {len(points)} points: got {int(sizes.sum())}")
+    if int(sizes.sum()) != len(points) or int(sizes.min()) < 1:
+        raise ValueError(f"sizes must be positive and add up to the {len(points)} points: got {sizes.tolist()}")
     why = bins.why_not(kernel, points, weights)
     if path == "native" and why:
         raise ValueError(f'path="native" cannot be taken: {why}')

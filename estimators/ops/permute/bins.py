@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,6 @@ def native_sums(
     call = native.library().of("sums", points.dtype)  # type: ignore[union-attr]  # `why_not` was asked
     U, N = len(sizes), len(points)
     starts = [0, *sizes.cumsum(0).tolist()]
-    bin_of = torch.arange(U).repeat_interleave(sizes)
     w = None if weights is None else weights.double()
     count = native.threads(U, N * N * max(points.shape[1], pairs.LEAST) / 2)
     rows, columns = torch.zeros(2, count, N, dtype=torch.float64)
@@ -49,7 +49,7 @@ def native_sums(
         down = columns[worker, begin:].zero_()
         out = pairs._Sums(rows[worker].data_ptr(), columns[worker].data_ptr(), None, None, None)
         call(ctypes.byref(problem), ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.byref(out))
-        found[a].index_add_(0, bin_of[begin:], down if w is None else down * w[begin:])
+        found[a, a:] = _of_bins(down if w is None else down * w[begin:], starts[a:-1])
 
     native.share_out(U, count, run, progress)
     return found + found.T
@@ -65,17 +65,21 @@ def tiled(
     """The same for any kernel: the rows of each bin in parts, each with the columns from its bin on."""
     U, N = len(sizes), len(points)
     starts = [0, *sizes.cumsum(0).tolist()]
-    bin_of = torch.arange(U, device=points.device).repeat_interleave(sizes.to(points.device))
     w = None if weights is None else weights.double()
-    found = torch.zeros(U, U, dtype=torch.float64, device=points.device)
+    found = torch.zeros(U, U, dtype=torch.float64)
     for a in progress(range(U)):
         begin, end = starts[a], starts[a + 1]
         for rows in torch.arange(begin, end, device=points.device).split(max(1, TILE // (N - begin))):
             K = kernel(points[rows], points[begin:])
             K[torch.arange(len(rows), device=K.device), rows - begin] = 0  # i = j
             down = K.sum(0, dtype=torch.float64) if w is None else w[rows] @ K.double() * w[begin:]
-            found[a].index_add_(0, bin_of[begin:], down)
+            found[a, a:] += _of_bins(down.cpu(), starts[a:-1])
     within = found.diagonal().clone()  # both halves of the pairs inside of a bin
     found = found + found.T
     found.diagonal().copy_(within)
     return found
+
+
+def _of_bins(sums: Tensor, starts: list[int]) -> Tensor:
+    """Sums of columns added up over bins that begin at ``starts``, the first of them where the columns do."""
+    return torch.from_numpy(np.add.reduceat(sums.numpy(), np.subtract(starts, starts[0])))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from estimators.ops import native
 
-STEPS = 32_767  # of the largest entry
+STEPS = 32_766  # of the largest entry
 LABELLINGS = 96  # of a task
 FAILURE = 1e-12  # probability that a random labelling is beyond the bound
 
@@ -22,9 +22,10 @@ class Rounded(NamedTuple):
     N: int
     panels: Tensor  # int16, as the library reads them
     step: float
-    largest: float  # entry, without its sign
+    rest: float  # what rounding in the precision of K adds to |e_ij|, in the units of K
     squares: float  # Σ_{i<j} e_ij² of what rounding left, in steps
-    errors: Tensor  # Σ_j e_ij, (N,), in steps
+    errors: Tensor  # Σ_{j≠i} e_ij, (N,), in steps
+    rows: Tensor  # Σ_{j≠i} K_ij, (N,)
 
     def forms(self, labels: Tensor) -> Tensor:
         """Q = Σ_{i≠j} K_ij v_i v_j of labellings (C, N), True for v = 1, to within `bound`; (C,) in float64.
@@ -74,8 +75,7 @@ class Rounded(NamedTuple):
         t = min(
             (r - 1) * (1.0 if n == other else share ** (2 / r - 1)) * (root / FAILURE) ** (1 / r) for r in range(3, 100)
         )
-        # In single precision the multiple of a step is known to 2^-8 of a step at most.
-        norm = self.step * math.sqrt(2 * self.squares) + self.largest * N * 2.0**-22
+        norm = self.step * math.sqrt(2 * self.squares) + N * self.rest
         return t * math.sqrt(2) * 4 * n * other / N**2 * norm
 
 
@@ -93,28 +93,29 @@ def why_not(K: Tensor) -> str:
 
 
 def rounded(K: Tensor, shift: float) -> Rounded:
-    """Half of K in steps; one that is not finite, or without variation, has steps that no bound holds for."""
+    """Half of K in steps; no bound holds where it is not finite, or varies by little more than its own rounding."""
     c, N = _library().c, len(K)
     low, high = (float(v) for v in K.aminmax())
-    largest = max(high - shift, shift - low)
-    step = largest / STEPS
+    step = max(high - shift, shift - low) / STEPS
+    rest = 2 * torch.finfo(K.dtype).eps * (max(high, -low) + abs(shift))
     W = c.label_width()
     count = -(-N // W)
     panels = torch.empty(W * W * (count * (count + 1) // 2), dtype=torch.int16)
-    if not (0 < step < math.inf and 1 / step < math.inf):
-        return Rounded(N, panels.zero_(), 0.0, math.inf, 0.0, torch.zeros(N, dtype=torch.float64))
+    if not (1e-30 < step < 1e30 and rest < step / 2):  # false for NaN
+        return Rounded(N, panels.zero_(), 0.0, math.inf, 0.0, *torch.zeros(2, N, dtype=torch.float64))
     call = _library().of("quantise", K.dtype)
     threads = native.threads(count, N**2)
-    errors, squares = torch.zeros(threads, N, dtype=torch.float64), [0.0] * count
+    (errors, rows), squares = torch.zeros(2, threads, N, dtype=torch.float64), [0.0] * count
 
     def run(worker: int, panel: int) -> None:
         squares[panel] = call(
             _pointer(K), ctypes.c_int64(N), ctypes.c_int64(K.stride(0)), ctypes.c_double(step), ctypes.c_double(shift),
             ctypes.c_int64(panel), ctypes.c_int64(panel + 1), _pointer(panels), _pointer(errors[worker]),
+            _pointer(rows[worker]),
         )  # fmt: skip
 
     native.share_out(count, threads, run)
-    return Rounded(N, panels, step, largest, sum(squares), errors.sum(0))
+    return Rounded(N, panels, step, rest, sum(squares), errors.sum(0), step * rows.sum(0))
 
 
 def _library() -> native.Library:
