@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -131,9 +130,7 @@ def _statistic(estimator: MMD, pool: Pool, found: Bins) -> Statistic:
     if isinstance(kernel, kernels.DistanceInduced):
         kernel = _Distance(kernel)
     r = None if pool.weights is None else pool.weights[found.order]
-    K = permute.bin_sums(
-        kernel, points, found.sizes, None if r is None else r.to(points), progress=_bar
-    )
+    K = permute.bin_sums(kernel, points, found.sizes, None if r is None else r.to(points), progress=_bar)
     mass = torch.ones(len(points), dtype=K.dtype) if r is None else r
     unit = torch.arange(len(found.sizes)).repeat_interleave(found.sizes)
     biased = estimator.statistic == "biased"
@@ -163,4 +160,4 @@ def _statistic(estimator: MMD, pool: Pool, found: Bins) -> Statistic:
 
 
 def _bar(tasks: Sequence[int]) -> Iterable[int]:
-    return tqdm(tasks, desc="pairs of bins", delay=2, leave=False)  # type: ignore[no-any-return]
+    return tqdm(tasks, desc="pairs of bins", delay=2, leave=False)

