@@ -131,12 +131,12 @@ def _statistic(estimator: MMD, pool: Pool, found: Bins) -> Statistic:
         kernel = _Distance(kernel)
     r = None if pool.weights is None else pool.weights[found.order]
     K = permute.bin_sums(kernel, points, found.sizes, None if r is None else r.to(points), progress=_bar)
-    mass = torch.ones(len(points), dtype=K.dtype) if r is None else r
+    mass = torch.ones(len(points), dtype=K.dtype) if r is None else r.cpu()
     unit = torch.arange(len(found.sizes)).repeat_interleave(found.sizes)
     biased = estimator.statistic == "biased"
     own = torch.zeros_like(mass)  # k(x, x) is for the biased statistic alone
     if biased:
-        own = torch.cat([kernel(part, part).diagonal().double() for part in points.split(_DIAGONAL)])
+        own = torch.cat([kernel(part, part).diagonal().double().cpu() for part in points.split(_DIAGONAL)])
     R, squares, own = (
         torch.zeros(len(found.sizes), dtype=K.dtype).index_add_(0, unit, part)
         for part in (mass, mass.square(), mass.square() * own)
