@@ -63,16 +63,16 @@ def _compared(statistic: Statistic, labels: Tensor, found: Tensor) -> Tensor:
     new = (low + high) / 2
     known = torch.zeros(len(new), dtype=torch.bool)
     first = not len(found)
-    observed = new[0] if first else found[0]
+    observed = float(new[0] if first else found[0])
     while True:  # once more where the bounds, which hold for random labellings, have not held for the observed one
         limit = observed - statistic.rounding
-        unsure = ~((low > limit) | (high < limit)) & ~known  # also where there is no number
+        unsure = (~((low > limit) | (high < limit)) | ~new.isfinite()) & ~known
         unsure[0] |= first and not bool(known[0])
         if not bool(unsure.any()):
             return new
         new[unsure] = statistic.evaluate(labels[unsure.to(labels.device)]).double().cpu()
         known |= unsure
-        observed = new[0] if first else observed
+        observed = float(new[0]) if first else observed
 
 
 def exceeding(statistic: Statistic, labels: Tensor, found: Tensor) -> Tensor:
