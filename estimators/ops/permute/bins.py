@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +48,7 @@ def native_sums(
         down = columns[worker, begin:].zero_()
         out = pairs._Sums(rows[worker].data_ptr(), columns[worker].data_ptr(), None, None, None)
         call(ctypes.byref(problem), ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.byref(out))
-        found[a, a:] = _of_bins(down if w is None else down * w[begin:], starts[a:-1])
+        found[a, a:] = _of_bins(down if w is None else down * w[begin:], sizes[a:])
 
     native.share_out(U, count, run, progress)
     return found + found.T
@@ -73,13 +72,13 @@ def tiled(
             K = kernel(points[rows], points[begin:])
             K[torch.arange(len(rows), device=K.device), rows - begin] = 0  # i = j
             down = K.sum(0, dtype=torch.float64) if w is None else w[rows] @ K.double() * w[begin:]
-            found[a, a:] += _of_bins(down.cpu(), starts[a:-1])
+            found[a, a:] += _of_bins(down.cpu(), sizes[a:])
     within = found.diagonal().clone()  # both halves of the pairs inside of a bin
     found = found + found.T
     found.diagonal().copy_(within)
     return found
 
 
-def _of_bins(sums: Tensor, starts: list[int]) -> Tensor:
-    """Sums of columns added up over bins that begin at ``starts``, the first of them where the columns do."""
-    return torch.from_numpy(np.add.reduceat(sums.numpy(), np.subtract(starts, starts[0])))
+def _of_bins(sums: Tensor, sizes: Tensor) -> Tensor:
+    """Sums of columns added up over bins."""
+    return torch.segment_reduce(sums, "sum", lengths=sizes, unsafe=True)  # unsafe: lengths are known to add up
