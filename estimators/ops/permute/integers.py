@@ -66,7 +66,8 @@ class Rounded(NamedTuple):
         at least 1/√(8Np(1 − p)), makes it larger by no more than that root. It holds for any E, however ties or heavy
         tails shape it, but for labels that are drawn without looking at E: not for the observed labelling.
 
-        References: O'Donnell 2014, theorems 9.21 and 10.21.
+        References: O'Donnell 2014, Analysis of Boolean functions, the hypercontractivity theorems of chapters 9 (p = ½)
+        and 10; Ash 1965, lemma 4.7.1 (the root).
         """
         N, other = self.N, self.N - n
         if min(n, other) == 0:
