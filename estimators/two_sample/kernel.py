@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from divergences import kernels
 from estimators.door import Samples
 from estimators.kernel.mmd import MMD
+from estimators.ops import permute
 from estimators.two_sample.permutation import HELD, Statistic
 from estimators.two_sample.pool import Pool
 
@@ -19,12 +20,14 @@ DOUBLE = 3000  # pooled points up to which kernel matrices are in double precisi
 STORED = 12_000  # pooled points whose kernel matrix is kept: 0.6 GB in single precision; beyond, it is made by tiles
 LARGEST = 50_000  # pooled points whose kernel matrix is made at all
 _PROBED = 1000  # points that show the size of a kernel's values
+_BLOCK = 2**21  # entries of a kept kernel matrix that are centred at once
+_FEWEST = 1000  # pooled points from which bounds pay
 
 
 def mmd(estimator: MMD, pool: Pool) -> Statistic:
     """The unbiased or biased statistic of ``estimator``, its kernel resolved on the pooled points."""
     kernel = estimator.resolved_kernel(Samples(pool.points[: pool.n], pool.points[pool.n :], None, None))
-    pool.notes.append(f"kernel {kernel!r}; what it takes from points it took from the pooled sample")
+    pool.notes.append(resolved_note(kernel))
     points = precise(pool.centred if getattr(kernel, "is_shift_free", False) else pool.points)
     if isinstance(kernel, kernels.DistanceInduced):  # the norms in it cancel, with weights not quite: leave them out
 
@@ -35,12 +38,32 @@ def mmd(estimator: MMD, pool: Pool) -> Statistic:
         def matrix(columns: slice) -> Tensor:
             return kernel(points, points[columns])
 
-    found = statistic(matrix, pool, estimator.statistic == "biased")
+    return of(estimator, statistic(matrix, pool, estimator.statistic == "biased"))
+
+
+def resolved_note(kernel: Any) -> str:
+    """What a reader should know of the kernel."""
+    return f"kernel {kernel!r}; what it takes from points it took from the pooled sample"
+
+
+def of(estimator: MMD, found: Statistic) -> Statistic:
+    """A statistic MMD², or its root where the estimator is that."""
     if estimator.squared:
         return found
-    evaluate = found.evaluate
+    evaluate, bounds = found.evaluate, found.bounds
+
+    def root(values: Tensor) -> Tensor:
+        return values.clamp_min(0.0).sqrt()
+
+    def roots(labels: Tensor) -> tuple[Tensor, Tensor]:
+        assert bounds is not None
+        low, high = bounds(labels)
+        return root(low), root(high)
+
     return found._replace(
-        evaluate=lambda labels: evaluate(labels).clamp_min(0.0).sqrt(), rounding=math.sqrt(found.rounding)
+        evaluate=lambda labels: root(evaluate(labels)),
+        rounding=math.sqrt(found.rounding),
+        bounds=bounds and roots,
     )
 
 
@@ -68,16 +91,43 @@ class _Tile(NamedTuple):
     diagonal: Tensor
 
 
+class Sums(NamedTuple):
+    """Of each labelling with masses r, v = ±r by label, over i ≠ j: q = vᵀKv, s = vᵀKr and T = rᵀKr; the rest alone.
+
+    S_xx, S_yy = (T + q ± 2s)/4 and S_xy = (T − q)/4, each divided by the sum of r_i r_j over its pairs.
+    """
+
+    q: Tensor
+    s: Tensor
+    T: Tensor
+    own_x: Tensor  # Σ r_i² K_ii over x
+    own: Tensor  # over all
+    W_x: Tensor  # Σ r_i over x
+    W: Tensor
+    squares_x: Tensor  # Σ r_i² over x
+    squares: Tensor
+
+    def mmd2(self, biased: bool) -> Tensor:
+        """MMD², with the pairs i = j where ``biased``."""
+        q, s, T, own_x, own, W_x, W, squares_x, squares = self
+        S_xx, S_yy, S_xy = (T + q + 2 * s) / 4, (T + q - 2 * s) / 4, (T - q) / 4
+        W_y = W - W_x
+        of_x, of_y = W_x.square(), W_y.square()
+        if biased:
+            S_xx, S_yy = S_xx + own_x, S_yy + own - own_x
+        else:
+            of_x, of_y = of_x - squares_x, of_y - (squares - squares_x)
+        return _ratio(S_xx, of_x) + _ratio(S_yy, of_y) - 2 * _ratio(S_xy, W_x * W_y)
+
+
 def statistic(
     matrix: Callable[[slice], Tensor], pool: Pool, biased: bool = False, normalised: bool = False, name: str = ""
 ) -> Statistic:
     """MMD² of every labelling; ``matrix`` gives columns of the kernel matrix.
 
-    ``normalised`` divides it by the root mean square of k over the pairs of a thousand of the shuffled points.
-
-    With masses r, v = ±r by label, T = rᵀKr, q = vᵀKv and s = vᵀKr over i ≠ j: S_xx, S_yy = (T + q ± 2s)/4 and
-    S_xy = (T − q)/4, each divided by the sum of r_i r_j over its pairs. A constant taken from all K_ij changes no
-    statistic, and removing the mean keeps the digits.
+    ``normalised`` divides it by the root mean square of k over the pairs of a thousand of the shuffled points. A
+    constant taken from all K_ij changes no statistic, and removing the mean keeps the digits. Where any n of the points
+    may be those of x, half of the matrix in 16 bits bounds the values, so that few of them need the whole.
     """
     N = len(pool.points)
     mass = pool.mass
@@ -89,26 +139,18 @@ def statistic(
     # Rounding of a mean of N² terms, and nothing else, may separate labellings of equal value.
     size = float((probe - constant).abs().mean() + (own - constant).abs().mean() / N)
     rounding = 100 * torch.finfo(probe.dtype).eps * size / unit
-
-    def tile(columns: slice, of_kernel: Tensor) -> _Tile:
-        K = of_kernel - constant
-        diagonal = K.diagonal(-columns.start).clone()
-        K.diagonal(-columns.start).zero_()
-        sums = K.sum(0) if pool.weights is None else (mass.to(K)[:, None] * K).sum(0)
-        return _Tile(columns, K, sums.double(), diagonal.double())
-
-    kept = None if whole is None else tile(slice(0, N), whole)
-    if kept is None:
+    if whole is None:
         pool.notes.append(f"the kernel matrix of {N} points is not kept but made anew for each chunk of permutations")
 
     def tiles() -> Iterator[_Tile]:
-        if kept is not None:
-            yield kept
-            return
-        width = max(1, 4 * HELD // N)
+        width = max(1, (4 * HELD if whole is None else _BLOCK) // N)
         for start in range(0, N, width):
             columns = slice(start, min(start + width, N))
-            yield tile(columns, matrix(columns))
+            K = (matrix(columns) if whole is None else whole[:, columns]) - constant
+            diagonal = K.diagonal(-start).clone()
+            K.diagonal(-start).zero_()
+            sums = K.sum(0) if pool.weights is None else (mass.to(K)[:, None] * K).sum(0)
+            yield _Tile(columns, K, sums.double(), diagonal.double())
 
     def evaluate(labels: Tensor) -> Tensor:
         a = labels * mass
@@ -116,23 +158,45 @@ def statistic(
         q, s, T = torch.zeros_like(a[:, 0]), torch.zeros_like(a[:, 0]), torch.zeros_like(mass[0])
         own_x, own_all = torch.zeros_like(q), torch.zeros_like(T)
         for columns, K, sums, diagonal in tiles():
-            q += ((v.to(K.dtype) @ K).double() * v[:, columns]).sum(-1)
+            q += permute.forms(K, v, columns)
             s += v[:, columns] @ sums
             T += mass[columns] @ sums
             own_x += a[:, columns].square() @ diagonal
             own_all += mass[columns].square() @ diagonal
-        S_xx, S_yy, S_xy = (T + q + 2 * s) / 4, (T + q - 2 * s) / 4, (T - q) / 4
-        W_x = a.sum(-1)
-        W_y = mass.sum() - W_x
-        of_x, of_y = W_x.square(), W_y.square()
-        if biased:
-            S_xx, S_yy = S_xx + own_x, S_yy + own_all - own_x
-        else:
-            squares = a.square().sum(-1)
-            of_x, of_y = of_x - squares, of_y - (mass.square().sum() - squares)
-        return (_ratio(S_xx, of_x) + _ratio(S_yy, of_y) - 2 * _ratio(S_xy, W_x * W_y)) / unit
+        all_sums = Sums(q, s, T, own_x, own_all, a.sum(-1), mass.sum(), a.square().sum(-1), mass.square().sum())
+        return all_sums.mmd2(biased) / unit
 
-    return Statistic(evaluate, HELD // N, rounding, name)
+    found = Statistic(evaluate, HELD // N, rounding, name)
+    plain = pool.weights is None and pool.design.is_plain
+    if whole is None or not plain or N < _FEWEST or permute.explain(whole).path != "native":
+        return found
+    return found._replace(bounds=_bounds(whole, constant, pool, biased, unit, rounding))
+
+
+def _bounds(
+    whole: Tensor, constant: float, pool: Pool, biased: bool, unit: float, rounding: float
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Limits for MMD² of random labellings: q of the rounded matrix and what it may be off, the rest as it is."""
+    n, m = pool.n, pool.m
+    own = (whole.diagonal() - constant).double()
+    made: list[permute.Rounded] = []
+
+    def bounds(labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not made:
+            made.append(permute.rounded(whole, constant))
+        (rounded,) = made
+        q = rounded.forms(labels)
+        T, N = rounded.rows.sum(), float(n + m)
+        v = 2.0 * labels.double() - 1 if n != m or biased else None  # else s cancels, and no labels are alone
+        s, own_x = torch.zeros(2, len(q), dtype=q.dtype) if v is None else (v @ rounded.rows, (v @ own + own.sum()) / 2)
+        one = torch.ones_like(T)
+        value = Sums(q, s, T, own_x, own.sum(), n * one, N * one, n * one, N * one).mmd2(biased) / unit
+        # MMD² is linear in q.
+        pairs = 1 / n**2 + 1 / m**2 if biased else 1 / (n * (n - 1)) + 1 / (m * (m - 1))
+        off = (pairs / 4 + 1 / (2 * n * m)) * rounded.bound(n) / unit + rounding
+        return value - off, value + off
+
+    return bounds
 
 
 def _ratio(total: Tensor, pairs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from estimators.kernel.mmd import MMD
 from estimators.neural.deep_kernel import DeepKernel
 from estimators.transport import EMD, Sinkhorn
 from estimators.transport.sliced import MaxSlicedWasserstein, SlicedWasserstein
-from estimators.two_sample import aggregate, kernel, learned, transport
+from estimators.two_sample import aggregate, binned, kernel, learned, transport
 from estimators.two_sample.c2st import C2ST
 from estimators.two_sample.default import default
 from estimators.two_sample.kolmogorov_smirnov import kolmogorov_smirnov
@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     minimum: int = 2
     takes_weights: bool = True
     takes_unequal: bool = True  # clusters of unequal size, so that the samples' sizes differ between labellings
+    takes_bins: bool = False
 
 
 _ENTRIES: dict[str, Callable[[], Entry]] = {
@@ -81,7 +82,7 @@ def _of_estimator(estimator: Estimator) -> Entry:
 
     def plan(pool: Pool) -> Plan:
         if isinstance(estimator, MMD) and estimator.statistic in ("unbiased", "biased"):
-            return Plan([kernel.mmd(estimator, pool)])
+            return binned.plan(estimator, pool) or Plan([kernel.mmd(estimator, pool)])
         if isinstance(estimator, Sinkhorn):
             return Plan([transport.sinkhorn(estimator, pool)])
         plain = pool.weights is None and pool.design.has_equal_sizes
@@ -90,4 +91,5 @@ def _of_estimator(estimator: Estimator) -> Entry:
         return Plan([transport.value_of(estimator, pool)])
 
     weighted = isinstance(estimator, MMD | SlicedWasserstein | Sinkhorn | EMD)
-    return Entry(repr(estimator), plan, max(2, estimator.minimum), takes_weights=weighted)
+    in_bins = isinstance(estimator, MMD) and estimator.statistic in ("unbiased", "biased")
+    return Entry(repr(estimator), plan, max(2, estimator.minimum), takes_weights=weighted, takes_bins=in_bins)

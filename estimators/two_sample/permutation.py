@@ -18,7 +18,8 @@ class Statistic(NamedTuple):
     """A statistic of labellings: (C, N) booleans, True for x, to values (C,). Values within ``rounding`` are ties.
 
     ``describe`` says of one labelling, (N,), in plain words what carried its value. ``second``, of order 1, orders
-    labellings of equal value: a statistic of few values would make the test conservative.
+    labellings of equal value: a statistic of few values would make the test conservative. ``bounds``, (C,) and (C,),
+    are limits for the values of random labellings that cost less, and take rounding in `evaluate` into account.
     """
 
     evaluate: Callable[[Tensor], Tensor]
@@ -27,10 +28,14 @@ class Statistic(NamedTuple):
     name: str = ""
     describe: Callable[[Tensor], str] | None = None
     second: Callable[[Tensor], Tensor] | None = None
+    bounds: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
-def values(statistic: Statistic, labels: Tensor, stop: bool = False) -> Tensor:
+def values(statistic: Statistic, labels: Tensor, stop: bool = False, ranked: bool = False) -> Tensor:
     """The value of each labelling, (1 + B,), the observed one first, in float64; −∞ where there is no value.
+
+    With ``ranked`` only comparisons with the observed value are asked for: where the bounds tell which of the two is
+    larger, their middle is the value.
 
     With ``stop`` it ends with the permutation that is the 20th to be at least the observed one, if that comes: parts
     double in size, and what lies behind that permutation is dropped, so that the answer does not depend on the parts.
@@ -41,13 +46,33 @@ def values(statistic: Statistic, labels: Tensor, stop: bool = False) -> Tensor:
     with torch.no_grad(), tqdm(total=len(labels), desc="permutations", delay=2, leave=False) as progress:
         while len(found) < len(labels):
             part = labels[len(found) : len(found) + size]
-            new = statistic.evaluate(part).double().cpu()
+            new = _compared(statistic, part, found) if ranked else statistic.evaluate(part).double().cpu()
             found = torch.cat([found, torch.where(torch.isnan(new), -math.inf, new)])
             progress.update(len(part))
             size = min(2 * size, largest)
             if stop and len(hits := exceeding(statistic, labels, found).nonzero()) >= EXCEEDANCES:
                 return found[: int(hits[EXCEEDANCES - 1]) + 2]
     return found
+
+
+def _compared(statistic: Statistic, labels: Tensor, found: Tensor) -> Tensor:
+    """Values of which those that the bounds leave on both sides of the observed one are evaluated."""
+    if statistic.bounds is None:
+        return statistic.evaluate(labels).double().cpu()
+    low, high = (limit.double().cpu() for limit in statistic.bounds(labels))
+    new = (low + high) / 2
+    known = torch.zeros(len(new), dtype=torch.bool)
+    first = not len(found)
+    observed = float(new[0] if first else found[0])
+    while True:  # once more where the bounds, which hold for random labellings, have not held for the observed one
+        limit = observed - statistic.rounding
+        unsure = (~((low > limit) | (high < limit)) | ~new.isfinite()) & ~known
+        unsure[0] |= first and not bool(known[0])
+        if not bool(unsure.any()):
+            return new
+        new[unsure] = statistic.evaluate(labels[unsure.to(labels.device)]).double().cpu()
+        known |= unsure
+        observed = float(new[0]) if first else observed
 
 
 def exceeding(statistic: Statistic, labels: Tensor, found: Tensor) -> Tensor:

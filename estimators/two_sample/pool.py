@@ -22,6 +22,7 @@ class Pool(NamedTuple):
     design: Design
     generator: torch.Generator
     notes: list[str]
+    bins: int | None = None  # that points are permuted in: None for as many as it takes, 0 for none
 
     @property
     def centred(self) -> Tensor:
@@ -40,8 +41,12 @@ Combine = Callable[[list[Tensor], list[float]], tuple[Tensor, list[float]]]
 
 
 class Plan(NamedTuple):
-    """The statistics of a test, one unless ``combine`` makes one of them, and the units whose label is not permuted."""
+    """The statistics of a test, one unless ``combine`` makes one of them, and the units whose label is not permuted.
+
+    ``design`` replaces that of the pool, for statistics of other units than its points.
+    """
 
     families: Iterable[Statistic]
     combine: Combine | None = None
     fixed: Tensor | None = None
+    design: Design | None = None
