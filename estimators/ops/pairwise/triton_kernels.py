@@ -1,0 +1,344 @@
+"""The Triton kernels of `estimators.ops.pairwise.triton`, which alone imports this file, where Triton is.
+
+A program keeps BM rows of x and walks over tiles of BN columns of y: squared distances, then kernel values, then what
+they are summed into. Points are read by their strides; every load and store is masked.
+
+Distances by differences lose no digits. Those by a matrix product, ‖a‖² + ‖b‖² − 2aᵀb of centred points, cost one
+multiplication a coordinate and run on tensor cores, but are wrong by rounding of ‖a‖² + ‖b‖². A program that meets a
+pair so near that this matters takes all of its pairs again, by differences.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from estimators.ops.pairwise import forms
+
+GAUSSIAN = tl.constexpr(forms.GAUSSIAN)
+SQUARED = tl.constexpr(forms.SQUARED)
+LAPLACE = tl.constexpr(forms.LAPLACE)
+INVERSE = tl.constexpr(forms.INVERSE)
+RATIONAL = tl.constexpr(forms.RATIONAL)
+DISTANCE = tl.constexpr(forms.DISTANCE)
+POWER = tl.constexpr(forms.POWER)
+LN2 = tl.constexpr(0.6931471805599453)
+SMALLEST = tl.constexpr(1.17549435e-38)  # normal number in float32, for a logarithm that is finite
+# A pair is near where d² < NEAR·(‖a‖² + ‖b‖² − free): elsewhere the relative error of d² is at most 1/NEAR roundings.
+NEAR = tl.constexpr(0.125)
+
+
+@triton.jit
+def values(d2, terms, FORMS: tl.constexpr, SQUARINGS: tl.constexpr, COUNT: tl.constexpr, SLOPE: tl.constexpr):
+    """Σ_t a_t f_t(d²), or its derivative in d²."""
+    total = tl.zeros_like(d2)
+    last = total
+    for t in tl.static_range(COUNT):
+        a = tl.load(terms + 3 * t)
+        p = tl.load(terms + 3 * t + 1)
+        q = tl.load(terms + 3 * t + 2)
+        if FORMS[t] == GAUSSIAN or FORMS[t] == SQUARED:
+            if FORMS[t] == GAUSSIAN:
+                last = tl.exp2(d2 * p)
+            else:
+                for _ in tl.static_range(SQUARINGS[t]):
+                    last = last * last
+            if SLOPE:
+                total += last * (a * p * LN2)
+            else:
+                total += last * a
+        elif FORMS[t] == LAPLACE:
+            d = tl.sqrt(d2)
+            k = tl.exp2(d * p) * a
+            if SLOPE:
+                total += tl.where(d2 <= 0, 0.0, k * (p * LN2 / 2) / tl.where(d2 <= 0, 1.0, d))
+            else:
+                total += k
+        elif FORMS[t] == INVERSE:
+            r = p / (d2 + p)
+            if SLOPE:
+                total -= r * r * (a / p)
+            else:
+                total += r * a
+        elif FORMS[t] == RATIONAL:
+            base = d2 * p + 1
+            k = tl.exp2(tl.log2(base) * q) * a
+            if SLOPE:
+                total += k * (p * q) / base
+            else:
+                total += k
+        elif FORMS[t] == DISTANCE:
+            d = tl.sqrt(d2)
+            if SLOPE:
+                total += tl.where(d2 <= 0, 0.0, a / (2 * tl.where(d2 <= 0, 1.0, d)))
+            else:
+                total += d * a
+        else:
+            logarithm = tl.log2(tl.where(d2 < SMALLEST, SMALLEST, d2))
+            if SLOPE:
+                total += tl.where(d2 <= 0, 0.0, tl.exp2(logarithm * (q - 1)) * (a * q))
+            else:
+                total += tl.where(d2 <= 0, 0.0, tl.exp2(logarithm * q) * a)
+    return total
+
+
+@triton.jit
+def apart(x_rows, y_columns, row_ok, column_ok):
+    """x_i − y_j in one coordinate."""
+    a = tl.load(x_rows, mask=row_ok, other=0.0)
+    b = tl.load(y_columns, mask=column_ok, other=0.0)
+    return a[:, None] - b[None, :]
+
+
+@triton.jit
+def differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D: tl.constexpr):
+    """‖x_i − y_j‖² by squared differences; the loop is unrolled for D coordinates where D is given."""
+    d2 = apart(x_rows, y_columns, row_ok, column_ok)
+    d2 = d2 * d2
+    if D > 0:
+        for _ in tl.static_range(1, D):
+            x_rows += x_d
+            y_columns += y_d
+            gap = apart(x_rows, y_columns, row_ok, column_ok)
+            d2 += gap * gap
+    else:
+        for _ in range(1, d):
+            x_rows += x_d
+            y_columns += y_d
+            gap = apart(x_rows, y_columns, row_ok, column_ok)
+            d2 += gap * gap
+    return d2
+
+
+@triton.jit
+def centred(points, ok, stride, centre, begin, d, BK: tl.constexpr):
+    """Coordinates begin, …, begin + BK − 1 of points less the centre, zero beyond the last."""
+    ks = begin + tl.arange(0, BK)
+    inside = ok[:, None] & (ks < d)[None, :]
+    found = tl.load(points[:, None] + ks.to(tl.int64)[None, :] * stride, mask=inside, other=0.0)
+    return tl.where(inside, found - tl.load(centre + ks, mask=ks < d, other=0.0)[None, :], 0.0)
+
+
+@triton.jit
+def products(
+    x_rows, y_columns, row_ok, column_ok, x_d, y_d, centre, a, a2, d,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SINGLE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """−2aᵀb, ‖a‖² + ‖b‖², and b where all coordinates fit into one block."""
+    if SINGLE:
+        b = centred(y_columns, column_ok, y_d, centre, 0, d, BK)
+        cross = tl.dot(a, tl.trans(b), input_precision=INPUT)
+        b2 = tl.sum(b * b, 1)
+    else:
+        cross = tl.zeros((BM, BN), tl.float32)
+        b2 = tl.zeros((BN,), tl.float32)
+        b = a
+        for k in range(0, d, BK):
+            part = centred(x_rows, row_ok, x_d, centre, k, d, BK)
+            other = centred(y_columns, column_ok, y_d, centre, k, d, BK)
+            cross = tl.dot(part, tl.trans(other), cross, input_precision=INPUT)
+            b2 += tl.sum(other * other, 1)
+    return -2 * cross, a2[:, None] + b2[None, :], b
+
+
+@triton.jit
+def norms(x_rows, row_ok, x_d, centre, d, BM: tl.constexpr, BK: tl.constexpr):
+    """‖a_i‖² of centred rows."""
+    a2 = tl.zeros((BM,), tl.float32)
+    for k in range(0, d, BK):
+        part = centred(x_rows, row_ok, x_d, centre, k, d, BK)
+        a2 += tl.sum(part * part, 1)
+    return a2
+
+
+@triton.jit
+def sums_of(
+    x_rows, rows, row_ok, y, w, o, alone, centre, terms, free, begin, end, d, x_d, y_m, y_d, w_m,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    SQUARINGS: tl.constexpr, COUNT: tl.constexpr, SAME: tl.constexpr, EXCLUDE: tl.constexpr, WEIGHTED: tl.constexpr,
+    MOMENTS: tl.constexpr, PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """Σ_j w_j k_ij, Σ_j w_j² k_ij and Σ_j w_j² k_ij² (the latter for moments alone), and whether a pair was near."""
+    rows_1 = tl.zeros((BM,), tl.float64)
+    rows_2 = tl.zeros((BM,), tl.float64)
+    squares = tl.zeros((BM,), tl.float64)
+    worst = tl.zeros((BM,), tl.float32)
+    if PRODUCTS:
+        a = centred(x_rows, row_ok, x_d, centre, 0, d, BK)
+        if SINGLE:
+            a2 = tl.sum(a * a, 1)
+        else:
+            a2 = norms(x_rows, row_ok, x_d, centre, d, BM, BK)
+    for start in range(begin, end, BN):
+        columns = start + tl.arange(0, BN)
+        column_ok = columns < end
+        y_columns = y + columns.to(tl.int64) * y_m
+        counted = row_ok[:, None] & column_ok[None, :]
+        if EXCLUDE:
+            counted = counted & (rows[:, None] != columns[None, :])
+        if PRODUCTS:
+            cross, size, _ = products(
+                x_rows, y_columns, row_ok, column_ok, x_d, y_d, centre, a, a2, d, BM, BN, BK, SINGLE, INPUT
+            )
+            d2 = cross + size
+            far = d2 - NEAR * (size - free)
+            if SAME:
+                own = rows[:, None] == columns[None, :]
+                d2 = tl.where(own, 0.0, d2)
+                far = tl.where(own, 0.0, far)
+            if RETAKE:
+                worst = tl.minimum(worst, tl.min(tl.where(counted, far, 0.0), 1))
+            d2 = tl.where(d2 < 0, 0.0, d2)
+        else:
+            d2 = differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D)
+        k = values(d2, terms, FORMS, SQUARINGS, COUNT, False)
+        if MOMENTS:
+            k += alone[:, None] + tl.load(o + columns, mask=column_ok, other=0.0)[None, :]
+        k = tl.where(counted, k, 0.0)
+        if WEIGHTED:
+            v = tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0)
+            rows_1 += tl.sum(k * v[None, :], 1).to(tl.float64)
+            if MOMENTS:
+                k2 = k * (v * v)[None, :]
+                rows_2 += tl.sum(k2, 1).to(tl.float64)
+                squares += tl.sum(k2 * k, 1).to(tl.float64)
+        else:
+            rows_1 += tl.sum(k, 1).to(tl.float64)
+    return rows_1, rows_2, squares, worst
+
+
+@triton.jit
+def sums_kernel(
+    x, y, w, ox, oy, centre, terms, free, out, out_2, out_3, blocks, n, m, d, step,
+    x_b, x_n, x_d, y_b, y_m, y_d, w_b, w_m, terms_b, free_b,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    SQUARINGS: tl.constexpr, COUNT: tl.constexpr, SAME: tl.constexpr, EXCLUDE: tl.constexpr, WEIGHTED: tl.constexpr,
+    MOMENTS: tl.constexpr, PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """Program (b·blocks + i, s): rows of block i of problem b, over the columns of part s; to out[s, b]."""
+    b = (tl.program_id(0) // blocks).to(tl.int64)
+    rows = (tl.program_id(0) % blocks) * BM + tl.arange(0, BM)
+    row_ok = rows < n
+    begin = tl.program_id(1) * step
+    end = tl.minimum(m, begin + step)
+    x_rows = x + b * x_b + rows.to(tl.int64) * x_n
+    y += b * y_b
+    w += b * w_b
+    centre += b * d
+    terms += b * terms_b
+    of_free = tl.load(free + b * free_b)
+    alone = tl.zeros((BM,), tl.float32)
+    if MOMENTS:
+        alone = tl.load(ox + b * n + rows, mask=row_ok, other=0.0)
+        oy += b * m
+    rows_1, rows_2, squares, worst = sums_of(
+        x_rows, rows, row_ok, y, w, oy, alone, centre, terms, of_free, begin, end, d, x_d, y_m, y_d, w_m, BM, BN, BK, D,
+        FORMS, SQUARINGS, COUNT, SAME, EXCLUDE, WEIGHTED, MOMENTS, PRODUCTS, SINGLE, RETAKE, INPUT,
+    )  # fmt: skip
+    if PRODUCTS and RETAKE:
+        if tl.min(worst) < 0:
+            rows_1, rows_2, squares, worst = sums_of(
+                x_rows, rows, row_ok, y, w, oy, alone, centre, terms, of_free, begin, end, d, x_d, y_m, y_d, w_m, BM,
+                BN, BK, D, FORMS, SQUARINGS, COUNT, SAME, EXCLUDE, WEIGHTED, MOMENTS, False, SINGLE, False, INPUT,
+            )  # fmt: skip
+    problems = (tl.num_programs(0) // blocks).to(tl.int64)
+    to = (tl.program_id(1) * problems + b) * n + rows
+    tl.store(out + to, rows_1, mask=row_ok)
+    if MOMENTS:
+        tl.store(out_2 + to, rows_2, mask=row_ok)
+        tl.store(out_3 + to, squares, mask=row_ok)
+
+
+@triton.jit
+def slopes_of(
+    x_rows, rows, row_ok, y, w, centre, terms, free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    SQUARINGS: tl.constexpr, COUNT: tl.constexpr, EXCLUDE: tl.constexpr, SAME: tl.constexpr, WEIGHTED: tl.constexpr,
+    PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """Σ_j w_j φ'(d²_ij)(x_i − y_j) in coordinates chunk, …, chunk + BK − 1, and whether a pair was near."""
+    found = tl.zeros((BM, BK), tl.float64)
+    worst = tl.zeros((BM,), tl.float32)
+    ks = chunk + tl.arange(0, BK)
+    if PRODUCTS:
+        a = centred(x_rows, row_ok, x_d, centre, chunk, d, BK)
+        if SINGLE:
+            a2 = tl.sum(a * a, 1)
+        else:
+            a2 = norms(x_rows, row_ok, x_d, centre, d, BM, BK)
+    for start in range(begin, end, BN):
+        columns = start + tl.arange(0, BN)
+        column_ok = columns < end
+        y_columns = y + columns.to(tl.int64) * y_m
+        counted = row_ok[:, None] & column_ok[None, :]
+        if EXCLUDE:
+            counted = counted & (rows[:, None] != columns[None, :])
+        if PRODUCTS:
+            cross, size, b = products(
+                x_rows, y_columns, row_ok, column_ok, x_d, y_d, centre, a, a2, d, BM, BN, BK, SINGLE, INPUT
+            )
+            d2 = cross + size
+            far = d2 - NEAR * (size - free)
+            if SAME:
+                own = rows[:, None] == columns[None, :]
+                d2 = tl.where(own, 0.0, d2)
+                far = tl.where(own, 0.0, far)
+            if RETAKE:
+                worst = tl.minimum(worst, tl.min(tl.where(counted, far, 0.0), 1))
+            d2 = tl.where(d2 < 0, 0.0, d2)
+        else:
+            d2 = differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D)
+        c = values(d2, terms, FORMS, SQUARINGS, COUNT, True)
+        if WEIGHTED:
+            c = c * tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0)[None, :]
+        c = tl.where(counted, c, 0.0)
+        if PRODUCTS:
+            if not SINGLE:
+                b = centred(y_columns, column_ok, y_d, centre, chunk, d, BK)
+            found += (tl.sum(c, 1)[:, None] * a - tl.dot(c, b, input_precision=INPUT)).to(tl.float64)
+        else:
+            x_k = x_rows + chunk.to(tl.int64) * x_d
+            y_k = y_columns + chunk.to(tl.int64) * y_d
+            for k in range(chunk, tl.minimum(chunk + BK, d)):
+                along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 1).to(tl.float64)
+                found += tl.where((ks == k)[None, :], along[:, None], 0.0)
+                x_k += x_d
+                y_k += y_d
+    return found, worst
+
+
+@triton.jit
+def slopes_kernel(
+    x, y, w, centre, terms, free, out, blocks, n, m, d, step,
+    x_b, x_n, x_d, y_b, y_m, y_d, w_b, w_m, terms_b, free_b,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    SQUARINGS: tl.constexpr, COUNT: tl.constexpr, SAME: tl.constexpr, EXCLUDE: tl.constexpr, WEIGHTED: tl.constexpr,
+    PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """Program (b·blocks + i, s, c): rows of block i of problem b, columns of part s, coordinates of chunk c."""
+    b = (tl.program_id(0) // blocks).to(tl.int64)
+    rows = (tl.program_id(0) % blocks) * BM + tl.arange(0, BM)
+    row_ok = rows < n
+    begin = tl.program_id(1) * step
+    end = tl.minimum(m, begin + step)
+    chunk = tl.program_id(2) * BK
+    x_rows = x + b * x_b + rows.to(tl.int64) * x_n
+    y += b * y_b
+    w += b * w_b
+    centre += b * d
+    terms += b * terms_b
+    of_free = tl.load(free + b * free_b)
+    found, worst = slopes_of(
+        x_rows, rows, row_ok, y, w, centre, terms, of_free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
+        BM, BN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, PRODUCTS, SINGLE, RETAKE, INPUT,
+    )  # fmt: skip
+    if PRODUCTS and RETAKE:
+        if tl.min(worst) < 0:
+            found, worst = slopes_of(
+                x_rows, rows, row_ok, y, w, centre, terms, of_free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
+                BM, BN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, False, SINGLE, False, INPUT,
+            )  # fmt: skip
+    problems = (tl.num_programs(0) // blocks).to(tl.int64)
+    ks = chunk + tl.arange(0, BK)
+    to = ((tl.program_id(1) * problems + b) * n + rows)[:, None] * d + ks[None, :]
+    tl.store(out + to, 2 * found, mask=row_ok[:, None] & (ks < d)[None, :])  # ∂‖x − y‖²/∂x = 2(x − y)
