@@ -1,7 +1,9 @@
 """The Triton kernels of `estimators.ops.pairwise.triton`, which alone imports this file, where Triton is.
 
 A program keeps BM rows of x and walks over tiles of BN columns of y: squared distances, then kernel values, then what
-they are summed into. Points are read by their strides; every load and store is masked.
+they are summed into. Points are read by their strides; every load and store is masked. Tiles by differences are
+(BN, BM): Triton gives the last axis to the threads, so that each has a few rows, their coordinates stay in its
+registers, and its sums over columns need no other thread.
 
 Distances by differences lose no digits. Those by a matrix product, ‖a‖² + ‖b‖² − 2aᵀb of centred points, cost one
 multiplication a coordinate and run on tensor cores, but are wrong by rounding of ‖a‖² + ‖b‖². A program that meets a
@@ -26,6 +28,15 @@ LN2 = tl.constexpr(0.6931471805599453)
 SMALLEST = tl.constexpr(1.17549435e-38)  # normal number in float32, for a logarithm that is finite
 # A pair is near where d² < NEAR·(‖a‖² + ‖b‖² − free): elsewhere the relative error of d² is at most 1/NEAR roundings.
 NEAR = tl.constexpr(0.125)
+RETAKEN = tl.constexpr(16)  # columns of a tile that is taken again
+
+
+@triton.jit
+def squared(value, TIMES: tl.constexpr):
+    """value^(2^TIMES)."""
+    for _ in tl.static_range(TIMES):
+        value = value * value
+    return value
 
 
 @triton.jit
@@ -41,8 +52,7 @@ def values(d2, terms, FORMS: tl.constexpr, SQUARINGS: tl.constexpr, COUNT: tl.co
             if FORMS[t] == GAUSSIAN:
                 last = tl.exp2(d2 * p)
             else:
-                for _ in tl.static_range(SQUARINGS[t]):
-                    last = last * last
+                last = squared(last, SQUARINGS[t])
             if SLOPE:
                 total += last * (a * p * LN2)
             else:
@@ -83,16 +93,34 @@ def values(d2, terms, FORMS: tl.constexpr, SQUARINGS: tl.constexpr, COUNT: tl.co
 
 
 @triton.jit
+def of_rows(value, ACROSS: tl.constexpr):
+    """What rows have, beside a tile of `BM, BN` where ACROSS, else of `BN, BM`."""
+    if ACROSS:
+        return value[:, None]
+    else:
+        return value[None, :]
+
+
+@triton.jit
+def of_columns(value, ACROSS: tl.constexpr):
+    """What columns have, likewise."""
+    if ACROSS:
+        return value[None, :]
+    else:
+        return value[:, None]
+
+
+@triton.jit
 def apart(x_rows, y_columns, row_ok, column_ok):
-    """x_i − y_j in one coordinate."""
+    """x_i − y_j in one coordinate, (BN, BM)."""
     a = tl.load(x_rows, mask=row_ok, other=0.0)
     b = tl.load(y_columns, mask=column_ok, other=0.0)
-    return a[:, None] - b[None, :]
+    return a[None, :] - b[:, None]
 
 
 @triton.jit
 def differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D: tl.constexpr):
-    """‖x_i − y_j‖² by squared differences; the loop is unrolled for D coordinates where D is given."""
+    """‖x_i − y_j‖² by squared differences, (BN, BM); the loop is unrolled for D coordinates where D is given."""
     d2 = apart(x_rows, y_columns, row_ok, column_ok)
     d2 = d2 * d2
     if D > 0:
@@ -159,6 +187,7 @@ def sums_of(
     MOMENTS: tl.constexpr, PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
 ):  # fmt: skip
     """Σ_j w_j k_ij, Σ_j w_j² k_ij and Σ_j w_j² k_ij² (the latter for moments alone), and whether a pair was near."""
+    AXIS: tl.constexpr = 1 if PRODUCTS else 0
     rows_1 = tl.zeros((BM,), tl.float64)
     rows_2 = tl.zeros((BM,), tl.float64)
     squares = tl.zeros((BM,), tl.float64)
@@ -173,9 +202,9 @@ def sums_of(
         columns = start + tl.arange(0, BN)
         column_ok = columns < end
         y_columns = y + columns.to(tl.int64) * y_m
-        counted = row_ok[:, None] & column_ok[None, :]
+        counted = of_rows(row_ok, PRODUCTS) & of_columns(column_ok, PRODUCTS)
         if EXCLUDE:
-            counted = counted & (rows[:, None] != columns[None, :])
+            counted = counted & (of_rows(rows, PRODUCTS) != of_columns(columns, PRODUCTS))
         if PRODUCTS:
             cross, size, _ = products(
                 x_rows, y_columns, row_ok, column_ok, x_d, y_d, centre, a, a2, d, BM, BN, BK, SINGLE, INPUT
@@ -193,17 +222,18 @@ def sums_of(
             d2 = differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D)
         k = values(d2, terms, FORMS, SQUARINGS, COUNT, False)
         if MOMENTS:
-            k += alone[:, None] + tl.load(o + columns, mask=column_ok, other=0.0)[None, :]
+            o_columns = tl.load(o + columns, mask=column_ok, other=0.0)
+            k += of_rows(alone, PRODUCTS) + of_columns(o_columns, PRODUCTS)
         k = tl.where(counted, k, 0.0)
         if WEIGHTED:
-            v = tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0)
-            rows_1 += tl.sum(k * v[None, :], 1).to(tl.float64)
+            v = of_columns(tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0), PRODUCTS)
+            rows_1 += tl.sum(k * v, AXIS).to(tl.float64)
             if MOMENTS:
-                k2 = k * (v * v)[None, :]
-                rows_2 += tl.sum(k2, 1).to(tl.float64)
-                squares += tl.sum(k2 * k, 1).to(tl.float64)
+                k2 = k * (v * v)
+                rows_2 += tl.sum(k2, AXIS).to(tl.float64)
+                squares += tl.sum(k2 * k, AXIS).to(tl.float64)
         else:
-            rows_1 += tl.sum(k, 1).to(tl.float64)
+            rows_1 += tl.sum(k, AXIS).to(tl.float64)
     return rows_1, rows_2, squares, worst
 
 
@@ -239,7 +269,7 @@ def sums_kernel(
         if tl.min(worst) < 0:
             rows_1, rows_2, squares, worst = sums_of(
                 x_rows, rows, row_ok, y, w, oy, alone, centre, terms, of_free, begin, end, d, x_d, y_m, y_d, w_m, BM,
-                BN, BK, D, FORMS, SQUARINGS, COUNT, SAME, EXCLUDE, WEIGHTED, MOMENTS, False, SINGLE, False, INPUT,
+                RETAKEN, BK, D, FORMS, SQUARINGS, COUNT, SAME, EXCLUDE, WEIGHTED, MOMENTS, False, SINGLE, False, INPUT,
             )  # fmt: skip
     problems = (tl.num_programs(0) // blocks).to(tl.int64)
     to = (tl.program_id(1) * problems + b) * n + rows
@@ -257,9 +287,11 @@ def slopes_of(
     PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
 ):  # fmt: skip
     """Σ_j w_j φ'(d²_ij)(x_i − y_j) in coordinates chunk, …, chunk + BK − 1, and whether a pair was near."""
-    found = tl.zeros((BM, BK), tl.float64)
+    if PRODUCTS:
+        found = tl.zeros((BM, BK), tl.float64)
+    else:
+        found = tl.zeros((BK, BM), tl.float64)
     worst = tl.zeros((BM,), tl.float32)
-    ks = chunk + tl.arange(0, BK)
     if PRODUCTS:
         a = centred(x_rows, row_ok, x_d, centre, chunk, d, BK)
         if SINGLE:
@@ -270,9 +302,9 @@ def slopes_of(
         columns = start + tl.arange(0, BN)
         column_ok = columns < end
         y_columns = y + columns.to(tl.int64) * y_m
-        counted = row_ok[:, None] & column_ok[None, :]
+        counted = of_rows(row_ok, PRODUCTS) & of_columns(column_ok, PRODUCTS)
         if EXCLUDE:
-            counted = counted & (rows[:, None] != columns[None, :])
+            counted = counted & (of_rows(rows, PRODUCTS) != of_columns(columns, PRODUCTS))
         if PRODUCTS:
             cross, size, b = products(
                 x_rows, y_columns, row_ok, column_ok, x_d, y_d, centre, a, a2, d, BM, BN, BK, SINGLE, INPUT
@@ -290,20 +322,26 @@ def slopes_of(
             d2 = differences(x_rows, y_columns, row_ok, column_ok, x_d, y_d, d, D)
         c = values(d2, terms, FORMS, SQUARINGS, COUNT, True)
         if WEIGHTED:
-            c = c * tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0)[None, :]
+            c = c * of_columns(tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0), PRODUCTS)
         c = tl.where(counted, c, 0.0)
         if PRODUCTS:
             if not SINGLE:
                 b = centred(y_columns, column_ok, y_d, centre, chunk, d, BK)
             found += (tl.sum(c, 1)[:, None] * a - tl.dot(c, b, input_precision=INPUT)).to(tl.float64)
+        elif D > 0:
+            for k in tl.static_range(D):
+                along = tl.sum(c * apart(x_rows + k * x_d, y_columns + k * y_d, row_ok, column_ok), 0).to(tl.float64)
+                found += tl.where((tl.arange(0, BK) == k)[:, None], along[None, :], 0.0)
         else:
             x_k = x_rows + chunk.to(tl.int64) * x_d
             y_k = y_columns + chunk.to(tl.int64) * y_d
-            for k in range(chunk, tl.minimum(chunk + BK, d)):
-                along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 1).to(tl.float64)
-                found += tl.where((ks == k)[None, :], along[:, None], 0.0)
+            for k in range(tl.minimum(BK, d - chunk)):
+                along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 0).to(tl.float64)
+                found += tl.where((tl.arange(0, BK) == k)[:, None], along[None, :], 0.0)
                 x_k += x_d
                 y_k += y_d
+    if not PRODUCTS:
+        found = tl.trans(found)
     return found, worst
 
 
@@ -336,7 +374,7 @@ def slopes_kernel(
         if tl.min(worst) < 0:
             found, worst = slopes_of(
                 x_rows, rows, row_ok, y, w, centre, terms, of_free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
-                BM, BN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, False, SINGLE, False, INPUT,
+                BM, RETAKEN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, False, SINGLE, False, INPUT,
             )  # fmt: skip
     problems = (tl.num_programs(0) // blocks).to(tl.int64)
     ks = chunk + tl.arange(0, BK)
