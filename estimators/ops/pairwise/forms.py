@@ -82,8 +82,8 @@ def why_not(terms: Sequence[Term] | None, dtype: torch.dtype) -> str:
         if not isinstance(scale, Tensor):
             sizes.append(scale)
         elif scale.device.type == "cpu":
-            sizes += [scale.min(), scale.max()]
-        if not all(1 / limit <= float(size) <= limit for size in sizes):
+            sizes += [float(scale.detach().min()), float(scale.detach().max())]
+        if not all(1 / limit <= size <= limit for size in sizes):
             return f"a length or factor beyond {limit:g} or its reciprocal"
     return ""
 

@@ -58,9 +58,9 @@ class _RowSums(torch.autograd.Function):
         to_x, to_y, to_w = ctx.needs_input_grad[:3]
         found: list[Tensor | None] = [None, None, None]
         if to_x:
-            found[0] = _times(by.slopes(terms, x, y, w, exclude), g)
+            of_rows = found[0] = _times(by.slopes(terms, x, y, w, exclude), g)
             if y is None:  # a row and a column
-                found[0] += _times(by.slopes(terms, x, None, g, exclude), w)
+                of_rows += _times(by.slopes(terms, x, None, g, exclude), w)
         if to_y:
             found[1] = _times(by.slopes(terms, y, x, g, exclude), w)
         if to_w:

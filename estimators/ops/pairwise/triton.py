@@ -24,13 +24,27 @@ from estimators.ops.pairwise.forms import Lowered, Term
 Precision = Literal["accurate", "tf32"]
 
 FEW = 16  # coordinates up to which distances are differences, in float32; in float64 they always are
-BLOCK = 64  # coordinates of a matrix product at once
 MANY = 32  # terms, from which the kernels would take long to compile
 CAPABILITY = (8, 0)  # of the oldest GPU that Triton compiles all of this for
 WAVES = 8  # programs for each multiprocessor, so that the last ones to end leave few of them idle
+PARTS = 16  # of the columns, at most: each takes 8 bytes a row
 FREE = 4.0  # roundings of a kernel value that a rounding of ‖a‖² + ‖b‖² may cost where no pair is near
-# What Triton multiplies in: never its own default, TF32 with its 11 bits.
+# What Triton multiplies in: never its own default, TF32 with its 11 bits. "tf32x3", three such products for one of
+# nearly float32's precision, is for `benchmarks.ops_gpu`, until a measurement speaks for it.
 INPUT = {"accurate": "ieee", "tf32": "tf32", "tf32x3": "tf32x3"}
+# Rows, columns and warps of a tile, chosen by what compiles for Hopper without spilled registers; not yet by time.
+TILES = {
+    ("sums", "differences"): (512, 16, 4),
+    ("slopes", "differences"): (256, 16, 4),
+    ("sums", "ieee"): (128, 64, 8),
+    ("slopes", "ieee"): (128, 32, 8),
+    ("sums", "tf32"): (256, 64, 8),
+    ("slopes", "tf32"): (128, 32, 8),
+    ("sums", "tf32x3"): (128, 64, 8),
+    ("slopes", "tf32x3"): (128, 32, 8),
+}
+LEAST = 128  # rows of a tile of a small problem
+INTERPRETED = 1024  # rows and columns of a tile in the interpreter
 
 
 def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor | None) -> str:
@@ -74,6 +88,27 @@ def described(x: Tensor) -> str:
 
 def _by_products(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.shape[-1] > FEW
+
+
+def constants(kind: str, x: Tensor, precision: str) -> dict[str, Any]:
+    """How "sums" or "slopes" of points like x are compiled: tiles, and how distances are taken."""
+    products, d = _by_products(x), x.shape[-1]
+    BM, BN, warps = TILES[kind, INPUT[precision] if products else "differences"]
+    # A product in "ieee" holds its operands in registers; one by tensor cores has them in shared memory.
+    BK = 16 if not products or precision == "accurate" else _power(d, 64)
+    found = {
+        "BM": BM if x.dtype == torch.float32 else BM // 2, "BN": BN, "BK": BK, "D": d if d <= FEW else 0,
+        "PRODUCTS": products, "SINGLE": d <= BK, "RETAKE": precision != "tf32", "INPUT": INPUT[precision],
+        "num_warps": warps, "num_stages": 2,
+    }  # fmt: skip
+    if kind == "slopes":
+        found["BC"] = BK if d <= BK else _power(d, 64) if products else 16
+    return found
+
+
+def _power(size: int, most: int) -> int:
+    """The least power of 2 from 16, and at most ``most``, that is no less than ``size``."""
+    return min(most, max(16, 1 << (size - 1).bit_length()))
 
 
 def row_sums(
@@ -131,7 +166,7 @@ def _sums(
     """Sums, and for moments those of squared weights, and squares."""
     from estimators.ops.pairwise.triton_kernels import sums_kernel
 
-    p = _prepared(terms, x, y, w, precision, 256)
+    p = _prepared("sums", terms, x, y, w, precision)
     ox, oy = (x, x) if alone is None else (o.expand(*p.lead, -1).reshape(p.problems, -1).contiguous() for o in alone)
     found = [x.new_empty(p.parts, p.problems, p.n, dtype=torch.float64) for _ in range(1 if alone is None else 3)]
     out = (*found, *found[-1:] * (3 - len(found)))
@@ -140,7 +175,7 @@ def _sums(
             p.x, p.y, p.w, ox, oy, p.centre, p.terms, p.free, *out, *p.sizes, *p.strides, **p.constants,
             SAME=y is None, EXCLUDE=exclude, MOMENTS=alone is not None,
         )  # fmt: skip
-    return [part.sum(0).reshape(*p.lead, p.n) for part in found]
+    return [(part[0] if p.parts == 1 else part.sum(0)).reshape(*p.lead, p.n) for part in found]
 
 
 def slopes(
@@ -149,11 +184,11 @@ def slopes(
     """Σ_j w_j ∂k(x_i, y_j)/∂x_i, (..., n, d), in the dtype of x; y is x where it is None."""
     from estimators.ops.pairwise.triton_kernels import slopes_kernel
 
-    p = _prepared(terms, x, y, w, precision, 128)
+    p = _prepared("slopes", terms, x, y, w, precision)
     d = x.shape[-1]
     found = x.new_empty(p.parts, p.problems, p.n, d, dtype=x.dtype if p.parts == 1 else torch.float64)
     with _on(x.device):
-        slopes_kernel[(p.problems * p.blocks, p.parts, -(-d // p.constants["BK"]))](
+        slopes_kernel[(p.problems * p.blocks, p.parts, -(-d // p.constants["BC"]))](
             p.x, p.y, p.w, p.centre, p.terms, p.free, found, *p.sizes, *p.strides, **p.constants,
             SAME=y is None, EXCLUDE=exclude,
         )  # fmt: skip
@@ -181,43 +216,38 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(
-    terms: Sequence[Term], x: Tensor, y: Tensor | None, w: Tensor | None, precision: str, most: int
+    kind: str, terms: Sequence[Term], x: Tensor, y: Tensor | None, w: Tensor | None, precision: str
 ) -> _Prepared:
     y = x if y is None else y
     lead = forms.lead_of(terms, x, y, w)
     problems, (n, d), m = math.prod(lead), x.shape[-2:], y.shape[-2]
     a, b = (part.expand(*lead, *part.shape[-2:]).reshape(problems, *part.shape[-2:]) for part in (x, y))
     v = x.new_empty(1, 1) if w is None else w.to(x.dtype).expand(*lead, m).reshape(problems, m)
-    products = _by_products(x)
-    centre = y.mean(-2).expand(*lead, d).reshape(problems, d).contiguous() if products else x
+    centre = y.mean(-2).expand(*lead, d).reshape(problems, d).contiguous() if _by_products(x) else x
     table, free, kinds, squarings = _table(terms, lead, x)
-    BM, BN = (_power(size, 1024) for size in (n, m)) if is_interpreted() else (most, 64)
-    blocks = -(-n // BM)
-    parts, step = _parts(x.device, problems * blocks, m, BN)
-    BK = min(BLOCK, _power(d, BLOCK))
-    constants: dict[str, Any] = {
-        "BM": BM, "BN": BN, "BK": BK, "D": d if d <= FEW else 0, "FORMS": kinds, "SQUARINGS": squarings,
-        "COUNT": len(kinds), "WEIGHTED": w is not None, "PRODUCTS": products, "SINGLE": d <= BLOCK,
-        "RETAKE": precision != "tf32", "INPUT": INPUT[precision], "num_warps": 8,
-    }  # fmt: skip
+    given = constants(kind, x, precision)
+    BM, blocks, parts, step = _shares(x.device, problems, n, m, given)
+    given |= {"BM": BM, "FORMS": kinds, "SQUARINGS": squarings, "COUNT": len(kinds), "WEIGHTED": w is not None}
     shared = [part.stride(0) if part.shape[0] > 1 else 0 for part in (v, table, free)]
     strides = (*a.stride(), *b.stride(), shared[0], v.stride(1), *shared[1:])
-    return _Prepared(
-        lead, problems, n, blocks, parts, a, b, v, centre, table, free, (blocks, n, m, d, step), strides, constants
-    )
+    sizes = (blocks, n, m, d, step)
+    return _Prepared(lead, problems, n, blocks, parts, a, b, v, centre, table, free, sizes, strides, given)
 
 
-def _power(size: int, most: int) -> int:
-    """The least power of 2 from 16, and at most ``most``, that is no less than ``size``."""
-    return min(most, max(16, 1 << (size - 1).bit_length()))
-
-
-def _parts(device: torch.device, programs: int, m: int, BN: int) -> tuple[int, int]:
-    """In how many parts columns are taken so that all multiprocessors have work, and how many columns a part has."""
-    tiles = -(-m // BN)
-    wanted = 1 if is_interpreted() else -(-WAVES * _multiprocessors(device) // programs)
-    step = -(-tiles // min(wanted, tiles, 16))
-    return -(-tiles // step), step * BN
+def _shares(device: torch.device, problems: int, n: int, m: int, given: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Rows of a block, blocks, parts of the columns, and columns of a part, so that all multiprocessors have work."""
+    BM = given["BM"]
+    if is_interpreted():  # a tile takes milliseconds whatever its size
+        given["BN"] = _power(m, INTERPRETED)
+        BM = _power(n, INTERPRETED)
+        return BM, -(-n // BM), 1, -(-m // given["BN"]) * given["BN"]
+    tiles, processors = -(-m // given["BN"]), _multiprocessors(device)
+    while BM > LEAST and problems * -(-n // BM) * min(tiles, PARTS) < 2 * processors:
+        BM //= 2
+    blocks = -(-n // BM)
+    wanted = -(-WAVES * processors // (problems * blocks))
+    step = -(-tiles // min(wanted, tiles, PARTS))
+    return BM, blocks, -(-tiles // step), step * given["BN"]
 
 
 @functools.cache

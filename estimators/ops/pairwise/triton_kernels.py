@@ -282,18 +282,18 @@ def sums_kernel(
 @triton.jit
 def slopes_of(
     x_rows, rows, row_ok, y, w, centre, terms, free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
     SQUARINGS: tl.constexpr, COUNT: tl.constexpr, EXCLUDE: tl.constexpr, SAME: tl.constexpr, WEIGHTED: tl.constexpr,
     PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
 ):  # fmt: skip
-    """Σ_j w_j φ'(d²_ij)(x_i − y_j) in coordinates chunk, …, chunk + BK − 1, and whether a pair was near."""
+    """Σ_j w_j φ'(d²_ij)(x_i − y_j) in coordinates chunk, …, chunk + BC − 1, and whether a pair was near."""
     if PRODUCTS:
-        found = tl.zeros((BM, BK), tl.float64)
+        found = tl.zeros((BM, BC), tl.float64)
     else:
-        found = tl.zeros((BK, BM), tl.float64)
+        found = tl.zeros((BC, BM), tl.float64)
     worst = tl.zeros((BM,), tl.float32)
     if PRODUCTS:
-        a = centred(x_rows, row_ok, x_d, centre, chunk, d, BK)
+        a = centred(x_rows, row_ok, x_d, centre, chunk, d, BC)
         if SINGLE:
             a2 = tl.sum(a * a, 1)
         else:
@@ -326,18 +326,18 @@ def slopes_of(
         c = tl.where(counted, c, 0.0)
         if PRODUCTS:
             if not SINGLE:
-                b = centred(y_columns, column_ok, y_d, centre, chunk, d, BK)
+                b = centred(y_columns, column_ok, y_d, centre, chunk, d, BC)
             found += (tl.sum(c, 1)[:, None] * a - tl.dot(c, b, input_precision=INPUT)).to(tl.float64)
         elif D > 0:
             for k in tl.static_range(D):
                 along = tl.sum(c * apart(x_rows + k * x_d, y_columns + k * y_d, row_ok, column_ok), 0).to(tl.float64)
-                found += tl.where((tl.arange(0, BK) == k)[:, None], along[None, :], 0.0)
+                found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
         else:
             x_k = x_rows + chunk.to(tl.int64) * x_d
             y_k = y_columns + chunk.to(tl.int64) * y_d
-            for k in range(tl.minimum(BK, d - chunk)):
+            for k in range(tl.minimum(BC, d - chunk)):
                 along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 0).to(tl.float64)
-                found += tl.where((tl.arange(0, BK) == k)[:, None], along[None, :], 0.0)
+                found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
                 x_k += x_d
                 y_k += y_d
     if not PRODUCTS:
@@ -349,7 +349,7 @@ def slopes_of(
 def slopes_kernel(
     x, y, w, centre, terms, free, out, blocks, n, m, d, step,
     x_b, x_n, x_d, y_b, y_m, y_d, w_b, w_m, terms_b, free_b,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, D: tl.constexpr, FORMS: tl.constexpr,
     SQUARINGS: tl.constexpr, COUNT: tl.constexpr, SAME: tl.constexpr, EXCLUDE: tl.constexpr, WEIGHTED: tl.constexpr,
     PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, RETAKE: tl.constexpr, INPUT: tl.constexpr,
 ):  # fmt: skip
@@ -359,7 +359,7 @@ def slopes_kernel(
     row_ok = rows < n
     begin = tl.program_id(1) * step
     end = tl.minimum(m, begin + step)
-    chunk = tl.program_id(2) * BK
+    chunk = tl.program_id(2) * BC
     x_rows = x + b * x_b + rows.to(tl.int64) * x_n
     y += b * y_b
     w += b * w_b
@@ -368,15 +368,15 @@ def slopes_kernel(
     of_free = tl.load(free + b * free_b)
     found, worst = slopes_of(
         x_rows, rows, row_ok, y, w, centre, terms, of_free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
-        BM, BN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, PRODUCTS, SINGLE, RETAKE, INPUT,
+        BM, BN, BK, BC, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, PRODUCTS, SINGLE, RETAKE, INPUT,
     )  # fmt: skip
     if PRODUCTS and RETAKE:
         if tl.min(worst) < 0:
             found, worst = slopes_of(
                 x_rows, rows, row_ok, y, w, centre, terms, of_free, begin, end, chunk, d, x_d, y_m, y_d, w_m,
-                BM, RETAKEN, BK, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, False, SINGLE, False, INPUT,
+                BM, RETAKEN, BK, BC, D, FORMS, SQUARINGS, COUNT, EXCLUDE, SAME, WEIGHTED, False, SINGLE, False, INPUT,
             )  # fmt: skip
     problems = (tl.num_programs(0) // blocks).to(tl.int64)
-    ks = chunk + tl.arange(0, BK)
+    ks = chunk + tl.arange(0, BC)
     to = ((tl.program_id(1) * problems + b) * n + rows)[:, None] * d + ks[None, :]
     tl.store(out + to, 2 * found, mask=row_ok[:, None] & (ks < d)[None, :])  # ∂‖x − y‖²/∂x = 2(x − y)
