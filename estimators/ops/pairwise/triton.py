@@ -7,6 +7,7 @@ row. On a CPU it runs under Triton's interpreter alone (``TRITON_INTERPRET=1``),
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import math
@@ -257,7 +258,7 @@ def _multiprocessors(device: torch.device) -> int:
 
 def _on(device: torch.device) -> Any:
     """Triton launches on the current device."""
-    return torch.cuda.device(device) if device.type == "cuda" else torch.no_grad()
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _table(

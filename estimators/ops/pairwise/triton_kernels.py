@@ -29,6 +29,8 @@ SMALLEST = tl.constexpr(1.17549435e-38)  # normal number in float32, for a logar
 # A pair is near where d² < NEAR·(‖a‖² + ‖b‖² − free): elsewhere the relative error of d² is at most 1/NEAR roundings.
 NEAR = tl.constexpr(0.125)
 RETAKEN = tl.constexpr(16)  # columns of a tile that is taken again
+# Numbers for which nothing is compiled anew.
+ANY = ["blocks", "n", "m", "step", "w_b", "terms_b", "free_b"]
 
 
 @triton.jit
@@ -237,7 +239,7 @@ def sums_of(
     return rows_1, rows_2, squares, worst
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ANY)
 def sums_kernel(
     x, y, w, ox, oy, centre, terms, free, out, out_2, out_3, blocks, n, m, d, step,
     x_b, x_n, x_d, y_b, y_m, y_d, w_b, w_m, terms_b, free_b,
@@ -345,7 +347,7 @@ def slopes_of(
     return found, worst
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ANY)
 def slopes_kernel(
     x, y, w, centre, terms, free, out, blocks, n, m, d, step,
     x_b, x_n, x_d, y_b, y_m, y_d, w_b, w_m, terms_b, free_b,
