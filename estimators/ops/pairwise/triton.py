@@ -1,8 +1,8 @@
 """`row_sums` and `row_moments` on CUDA by Triton, with their gradient, in float32 and float64.
 
 One launch takes a whole batch of problems. Every program owns its rows, and parts of the columns are added up in
-float64 in a fixed order: no atomics, so that repeats give the same bits. Beyond the inputs it needs a few numbers a
-row. On a CPU it runs under Triton's interpreter alone (``TRITON_INTERPRET=1``), which is for tests.
+float64 in a fixed order: no atomics, so that repeats give the same bits. On a CPU it runs under Triton's interpreter
+alone (``TRITON_INTERPRET=1``), which is for tests.
 """
 
 from __future__ import annotations
@@ -148,8 +148,7 @@ def row_moments(
     own = y is x and w is v
     found: list[Tensor] = []
     for a, b, weights, given in list(progress([(x, y, v, o), (y, x, w, o[::-1])][: 1 if own else 2])):
-        same = None if y is x else b
-        found += _sums(terms, a, same, weights, exclude_self, "accurate", given)
+        found += _sums(terms, a, None if y is x else b, weights, exclude_self, "accurate", given)
     rows, rows_2, squares = found[:3]
     columns, columns_2 = (rows, rows_2) if own else found[3:5]
     return [rows, columns, rows_2, columns_2, (squares * w.double().square()).sum(-1)]
