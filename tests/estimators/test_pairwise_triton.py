@@ -43,7 +43,7 @@ def poisoned():
 def test_tiles_parts_and_problems_add_up(d, dtype, alone, monkeypatch):
     """Blocks of 32 rows, tiles of 16 columns and two parts of them, in a batch."""
 
-    def shares(device, problems, n, m, given):
+    def shares(kind, device, problems, n, m, given):
         given["BN"] = 16
         step = 16 * math.ceil(math.ceil(m / 16) / 2)
         return 32, -(-n // 32), -(-m // step), step

@@ -27,8 +27,10 @@ Precision = Literal["accurate", "tf32"]
 FEW = 16  # coordinates up to which distances are differences, in float32; in float64 they always are
 MANY = 32  # terms, from which the kernels would take long to compile
 CAPABILITY = (8, 0)  # of the oldest GPU that Triton compiles all of this for
-WAVES = 8  # programs for each multiprocessor, so that the last ones to end leave few of them idle
-PARTS = 16  # of the columns, at most: each takes 8 bytes a row
+# Programs for each multiprocessor, so that the last ones to end leave few of them idle. A part of the columns takes 8
+# bytes a row for sums and 8 a coordinate for slopes, which have fewer.
+WAVES = {"sums": 8, "slopes": 2}
+PARTS = 16  # of the columns, at most
 FREE = 4.0  # roundings of a kernel value that a rounding of ‖a‖² + ‖b‖² may cost where no pair is near
 # What Triton multiplies in: never its own default, TF32 with its 11 bits. "tf32x3", three such products for one of
 # nearly float32's precision, is for `benchmarks.ops_gpu`, until a measurement speaks for it.
@@ -226,7 +228,7 @@ def _prepared(
     centre = y.mean(-2).expand(*lead, d).reshape(problems, d).contiguous() if _by_products(x) else x
     table, free, kinds, squarings = _table(terms, lead, x)
     given = constants(kind, x, precision)
-    BM, blocks, parts, step = _shares(x.device, problems, n, m, given)
+    BM, blocks, parts, step = _shares(kind, x.device, problems, n, m, given)
     given |= {"BM": BM, "FORMS": kinds, "SQUARINGS": squarings, "COUNT": len(kinds), "WEIGHTED": w is not None}
     shared = [part.stride(0) if part.shape[0] > 1 else 0 for part in (v, table, free)]
     strides = (*a.stride(), *b.stride(), shared[0], v.stride(1), *shared[1:])
@@ -234,7 +236,9 @@ def _prepared(
     return _Prepared(lead, problems, n, blocks, parts, a, b, v, centre, table, free, sizes, strides, given)
 
 
-def _shares(device: torch.device, problems: int, n: int, m: int, given: dict[str, Any]) -> tuple[int, int, int, int]:
+def _shares(
+    kind: str, device: torch.device, problems: int, n: int, m: int, given: dict[str, Any]
+) -> tuple[int, int, int, int]:
     """Rows of a block, blocks, parts of the columns, and columns of a part, so that all multiprocessors have work."""
     BM = given["BM"]
     if is_interpreted():  # a tile takes milliseconds whatever its size
@@ -245,7 +249,7 @@ def _shares(device: torch.device, problems: int, n: int, m: int, given: dict[str
     while BM > LEAST and problems * -(-n // BM) * min(tiles, PARTS) < 2 * processors:
         BM //= 2
     blocks = -(-n // BM)
-    wanted = -(-WAVES * processors // (problems * blocks))
+    wanted = -(-WAVES[kind] * processors // (problems * blocks))
     step = -(-tiles // min(wanted, tiles, PARTS))
     return BM, blocks, -(-tiles // step), step * given["BN"]
 
