@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint accuracy bench evidence readme clean
+.PHONY: install demo test lint accuracy bench bench-gpu evidence readme clean
 
 install: .venv/installed .venv/native
 
@@ -39,6 +39,10 @@ bench: install .venv-peers/installed
 	.venv-peers/bin/python -m benchmarks.ops_speed
 	$(BIN)/python -m benchmarks.exact_speed
 	$(BIN)/python -m benchmarks.stacked_speed
+
+# In the environment of the peers too; without a GPU it says so and does nothing.
+bench-gpu: install .venv-peers/installed
+	.venv-peers/bin/python -m benchmarks.ops_gpu
 
 evidence: install
 	$(BIN)/python -m benchmarks.evidence

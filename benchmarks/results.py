@@ -13,7 +13,7 @@ from typing import Any
 from estimators.writing import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric", "pykeops")
+_PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric", "pykeops", "triton")
 
 
 def machine() -> dict[str, Any]:

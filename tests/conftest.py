@@ -1,12 +1,16 @@
-"""Shared by all tests: the digits, the thread count, and the marker for GPU tests."""
+"""Shared by all tests: the digits, the thread count, Triton's interpreter, and the marker for GPU tests."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 import pytest
 import torch
 
 torch.set_num_threads(1)  # the tests run in parallel processes
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
 
 
 def pytest_collection_modifyitems(items):

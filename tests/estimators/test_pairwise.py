@@ -10,7 +10,7 @@ import torch
 from divergences import kernels
 from estimators.ops import native, pairwise
 from estimators.ops.native.__main__ import main as build
-from estimators.ops.pairwise import reference
+from estimators.ops.pairwise import reference, triton
 
 KERNELS = {
     "gaussian": kernels.Gaussian(2.0),
@@ -25,9 +25,12 @@ KERNELS = {
     "polynomial": kernels.Polynomial(2, 1.0),
     "product": kernels.Gaussian(1.0) * kernels.Polynomial(1, 1.0),
 }
+# Interpreted here, whatever the points are on; on a machine with a GPU see tests/estimators/test_pairwise_gpu.py.
+NO_TRITON = triton.why_not(KERNELS["gaussian"].terms(), torch.zeros(1, 1), torch.zeros(1, 1))
 PATHS = [
     "tiled",
     pytest.param("native", marks=pytest.mark.skipif(native.library() is None, reason="the library is not built")),
+    pytest.param("triton", marks=pytest.mark.skipif(bool(NO_TRITON), reason=NO_TRITON)),
 ]
 SIZES = [(1, 1, 1), (63, 64, 2), (65, 63, 10), (1000, 1023, 3), (64, 1, 33)]
 # Of each value: of d² by its d terms, of the exponent by its size, at most 16 here, and of the sum.
@@ -48,8 +51,10 @@ def drawn(*shape, dtype=torch.float64, seed=0):
 
 def taken(path, kernel, *points):
     """Skip what the library does not do, and says so."""
-    if path == "native" and (why := pairwise.explain(kernel, *points)).path != "native":
-        pytest.skip(why.why)
+    library = {"native": pairwise.native, "triton": triton}.get(path)
+    terms = kernel.terms() if library else None
+    if library and (why := library.why_not(terms, *points)):
+        pytest.skip(why)
 
 
 def close(found, expected, dtype, scale=1.0):

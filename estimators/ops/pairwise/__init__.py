@@ -2,22 +2,24 @@
 
 The kernel is any callable ``k(x, y) -> (..., n, m)``; memory is O((n + m)·d) and one tile. A kernel whose ``terms`` say
 what function of ‖x − y‖² it is goes to the library of `estimators.ops.native` where that is built and the points are on
-the CPU, any other to tiles of torch: `explain` tells which. Both run in the dtype of the points; the library adds up in
-float64.
+the CPU, and to Triton where that is installed and they are on a CUDA device; any other to tiles of torch: `explain`
+tells which. All run in the dtype of the points; the library and Triton add up in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from estimators.ops.pairwise import native, tiled
+from estimators.ops.pairwise import native, tiled, triton
+from estimators.ops.pairwise.triton import Precision
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
-Path = Literal["native", "tiled"]
+Path = Literal["native", "triton", "tiled"]
 
 TILE = 2**20  # kernel values held at once: 8 MB in float64
 
@@ -31,19 +33,25 @@ def row_sums(
     exclude_self: bool = False,
     tile: int = TILE,
     path: Path | None = None,
+    precision: Precision = "accurate",
 ) -> Tensor:
     """Σ_j w_j k(x_i, y_j), (..., n), with w = 1 where no weights are given.
 
     ``exclude_self`` leaves out the pairs i = j, for y the same points as x. Where y *is* x half of the pairs are enough
     for the path "native". Twice differentiable in x, y and the weights where the kernel is. ``path`` None is the
-    faster that can be taken, which `explain` tells.
+    fastest that can be taken, which `explain` tells. ``precision`` "tf32" multiplies float32 points of more than 16
+    coordinates in TF32 on tensor cores: faster, and distances are right to about three digits of the spread of the
+    points. It needs the path "triton"; all paths have "accurate".
 
     Raises:
-        ValueError: no such path, or one that cannot be taken, and why.
+        ValueError: no such path or precision, or one that cannot be taken, and why.
     """
-    if _is_native(path, native.why_not(_terms(kernel), x, y, y_weights)):
-        return _by_library(kernel, x, y, y_weights, exclude_self, tile)
-    return tiled.row_sums(kernel, x, y, y_weights, exclude_self, tile)
+    taken = _taken(path, kernel, x, y, y_weights)
+    _check(precision, taken, x.dtype)
+    if taken.path == "tiled":
+        return tiled.row_sums(kernel, x, y, y_weights, exclude_self, tile)
+    by = native.row_sums if taken.path == "native" else partial(triton.row_sums, precision=precision)
+    return _by_library(by, kernel, x, y, y_weights, exclude_self, tile)
 
 
 class Explained(NamedTuple):
@@ -54,17 +62,32 @@ class Explained(NamedTuple):
 
 
 def explain(kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> Explained:
-    """The path of the sums: "native", the library of `estimators.ops.native`, or "tiled", torch."""
-    why = native.why_not(_terms(kernel), x, y, *weights)
-    return Explained("tiled", why) if why else Explained("native", native.described(x))
+    """The path of the sums: "native", the library of `estimators.ops.native`, "triton", or "tiled", torch."""
+    return _taken(None, kernel, x, y, *weights)
 
 
-def _is_native(path: Path | None, why_not: str) -> bool:
-    if path not in (None, "native", "tiled"):
-        raise ValueError(f'path must be None, "native" or "tiled": got {path!r}')
-    if path == "native" and why_not:
-        raise ValueError(f'path="native" cannot be taken: {why_not}')
-    return path != "tiled" and not why_not
+_LIBRARIES: dict[str, Any] = {"native": native, "triton": triton}
+
+
+def _taken(path: Path | None, kernel: Kernel, x: Tensor, y: Tensor, *weights: Tensor | None) -> Explained:
+    """The path that is asked for or, where none is, the one of the device that the points are on."""
+    if path not in (None, "tiled", *_LIBRARIES):
+        raise ValueError(f'path must be None, "native", "triton" or "tiled": got {path!r}')
+    if path == "tiled":
+        return Explained("tiled", "asked for")
+    wanted: Path = path or ("triton" if x.device.type == "cuda" else "native")
+    why = _LIBRARIES[wanted].why_not(_terms(kernel), x, y, *weights)
+    if why and path:
+        raise ValueError(f'path="{path}" cannot be taken: {why}')
+    return Explained("tiled", why) if why else Explained(wanted, _LIBRARIES[wanted].described(x))
+
+
+def _check(precision: str, taken: Explained, dtype: torch.dtype) -> None:
+    if precision not in ("accurate", "tf32"):
+        raise ValueError(f'precision must be "accurate" or "tf32": got {precision!r}')
+    if precision == "tf32" and (taken.path != "triton" or dtype != torch.float32):
+        where = f'{dtype} on the path "{taken.path}"'
+        raise ValueError(f'precision must be "accurate" for points of {where}, {taken.why}: got "tf32"')
 
 
 def _terms(kernel: Kernel) -> Any:
@@ -78,13 +101,21 @@ def _alone(kernel: Any, points: Tensor) -> Tensor:
     return points.new_zeros(points.shape[:-1], dtype=torch.float64) if found is None else found
 
 
-def _by_library(kernel: Any, x: Tensor, y: Tensor, y_weights: Tensor | None, exclude_self: bool, tile: int) -> Tensor:
+def _by_library(
+    by: Callable[..., Tensor],
+    kernel: Any,
+    x: Tensor,
+    y: Tensor,
+    y_weights: Tensor | None,
+    exclude_self: bool,
+    tile: int,
+) -> Tensor:
     """With what each point gives alone, o(x) + o(y), beside the terms of their distance."""
 
     def twin(x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
         return tiled.row_sums(_of_distance(kernel), x, y, w, exclude_self, tile)
 
-    sums = native.row_sums(kernel.terms(), x, y, y_weights, exclude_self, twin)
+    sums = by(kernel.terms(), x, y, y_weights, exclude_self, twin)
     of_x, of_y = kernel.one_point(x.double()), kernel.one_point(y.double())
     if of_x is not None:
         w = torch.ones_like(of_y) if y_weights is None else y_weights.double()
@@ -131,19 +162,21 @@ def row_moments(
 
     ``shift``, a number or (..., 1, 1), is taken from every kernel value, so that its variation keeps its digits.
     ``progress`` is given the tiles, or other parts of the work, and gives them back, one by one, such as a bar. The
-    path "native" has no gradient: where one is wanted the sums are tiled.
+    paths "native" and "triton" have no gradient: where one is wanted the sums are tiled.
 
     Raises:
         ValueError: no such path, or one that cannot be taken, and why.
     """
     wanted = tiled.wants_gradient(kernel, x, y, x_weights, y_weights)
-    why_not = native.why_not(_terms(kernel), x, y, x_weights, y_weights)
-    if _is_native(path, "moments have no gradient there" if wanted else why_not):
+    if wanted and path in _LIBRARIES:
+        raise ValueError(f'path="{path}" cannot be taken: moments have no gradient there')
+    taken = _taken("tiled" if wanted else path, kernel, x, y, x_weights, y_weights).path
+    if taken != "tiled":
         with torch.no_grad():
             half = torch.as_tensor(shift, dtype=torch.float64)
             half = (half.squeeze(-1) if half.ndim else half) / 2
             alone = [_alone(kernel, points) - half for points in (x, y)]
-        found = native.row_moments(
+        found = _LIBRARIES[taken].row_moments(
             _terms(kernel), x, y, x_weights, y_weights, (alone[0], alone[1]), exclude_self, progress
         )
         return RowMoments(*(part.to(x.dtype) for part in found))

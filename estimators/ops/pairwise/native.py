@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,18 +12,13 @@ import torch
 from torch import Tensor
 
 from estimators.ops import native
+from estimators.ops.pairwise import forms, gradient
+from estimators.ops.pairwise.forms import POINTS, Term
 
 ROWS = 256  # of a task
-LARGEST = 100.0  # power of a rational quadratic kernel from which its base is too near to 1
-GAUSSIAN, SQUARED, LAPLACE, INVERSE, RATIONAL, DISTANCE, POWER = range(7)
-Term = tuple[str, float, Any, float]  # form, factor, scale and power, as `divergences.kernels` give them
 EVERY, OTHERS, ABOVE = range(3)  # all pairs; those with j ≠ i; those with j > i
 LEAST = 8  # coordinates that a kernel value costs, at the least
 FEWEST = 4096  # pairs of each problem of a batch, from which a call of the library for each pays
-# Lengths L and points r so that r²/L² and its powers are far from the ends of the numbers.
-LENGTHS = {torch.float32: 1e6, torch.float64: 1e60}
-POINTS = {torch.float32: 1e12, torch.float64: 1e80}
-HALVINGS = 8  # by which powers of one exponential may go on: each doubles its rounding, in ever smaller values
 
 
 class _Term(ctypes.Structure):
@@ -34,16 +28,6 @@ class _Term(ctypes.Structure):
         ("q", ctypes.c_double),
         ("form", ctypes.c_int32),
     )
-
-
-# What a term's length and power are in the library.
-_LOWER: dict[str, Callable[[float, float, float], _Term]] = {
-    "gaussian": lambda a, h, _: _Term(a, -0.5 / (math.log(2) * h * h), 0.0, GAUSSIAN),
-    "laplace": lambda a, h, _: _Term(a, -1 / (math.log(2) * h), 0.0, LAPLACE),
-    "inverse": lambda a, C, _: _Term(a, C, 0.0, INVERSE),
-    "rational": lambda a, length, alpha: _Term(a, 0.5 / (alpha * length * length), -alpha, RATIONAL),
-    "distance": lambda a, _, order: _Term(a, 0.0, order / 2, DISTANCE if order == 1 else POWER),
-}
 
 
 class _Problem(ctypes.Structure):
@@ -71,25 +55,12 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or any(tensor.dtype != x.dtype for tensor in given):
         return f"points of {x.dtype}"
-    # Weights are those of y, or those of x and y: what does not fit is refused by torch, in its own words.
-    fit = [w is None or w.shape[-1] == p.shape[-2] for w, p in zip(weights[::-1], (y, x), strict=False)]
-    if x.shape[-1] != y.shape[-1] or not all(fit):
-        return "shapes that do not fit"
-    if not x.numel() or not y.numel():
-        return "no points"
+    if wrong := forms.misfit(x, y, *weights):
+        return wrong
     if (x.ndim > 2 or y.ndim > 2) and x.shape[-2] * y.shape[-2] < FEWEST:
         return f"a batch of problems with fewer than {FEWEST} pairs, which torch takes all at once"
-    if terms is None:
-        return "the kernel has no terms of ‖x − y‖² that the library knows"
-    limit = LENGTHS[x.dtype]
-    for form, factor, scale, power in terms:
-        if isinstance(scale, Tensor) and scale.requires_grad and torch.is_grad_enabled():
-            return "a gradient in the kernel's parameters"
-        if form == "rational" and power > LARGEST:
-            return f"a power above {LARGEST:g}"
-        sizes = [abs(factor), *([scale.min(), scale.max()] if isinstance(scale, Tensor) else [scale])]
-        if not all(1 / limit <= float(size) <= limit for size in sizes):
-            return f"a length or factor beyond {limit:g} or its reciprocal"
+    if wrong := forms.why_not(terms, x.dtype):
+        return wrong
     if native.library() is None:
         return "the library is not built: python -m estimators.ops.native"
     if not all(float(tensor.detach().abs().amax()) <= POINTS[x.dtype] for tensor in given):  # false for NaN
@@ -117,56 +88,7 @@ def row_sums(
     twin: Callable[..., Tensor],
 ) -> Tensor:
     """Σ_j w_j Σ_t f_t(‖x_i − y_j‖²), (..., n), in float64; second derivatives are those of ``twin``, torch's."""
-    given = (None if y is x else y, y_weights)
-    kept = tuple((f, a, s.detach().clone() if isinstance(s, Tensor) else s, q) for f, a, s, q in terms)
-    return _RowSums.apply(x, *given, kept, exclude_self, twin)
-
-
-class _RowSums(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor | None, w: Tensor | None, terms: tuple[Term, ...], exclude: bool, twin: Any
-    ) -> Tensor:
-        ctx.save_for_backward(x, y, w)
-        ctx.how = terms, exclude, twin
-        return _sums(terms, x, y, w, exclude)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x, y, w), (terms, exclude, twin), (g,) = ctx.saved_tensors, ctx.how, grads
-        if torch.is_grad_enabled() or not native.is_plain(g):
-            return (*_again(twin, x, y, w, g), None, None, None)
-        to_x, to_y, to_w = ctx.needs_input_grad[:3]
-        v = 1.0 if w is None else w.unsqueeze(-1)
-        found: list[Tensor | None] = [None, None, None]
-        if to_x:
-            of_rows = g.unsqueeze(-1) * _slopes(terms, x, y, w, exclude)
-            found[0] = (
-                of_rows if y is not None else of_rows + v * _slopes(terms, x, None, g, exclude)
-            )  # a row and a column
-        if to_y:
-            found[1] = v * _slopes(terms, y, x, g, exclude)
-        if to_w:
-            found[2] = _sums(terms, x if y is None else y, None if y is None else x, g, exclude)
-        given = zip(found, (x, y, w), strict=True)
-        return (
-            *(None if part is None else part.sum_to_size(p.shape).to(p.dtype) for part, p in given),
-            None,
-            None,
-            None,
-        )
-
-
-def _again(twin: Any, x: Tensor, y: Tensor | None, w: Tensor | None, g: Tensor) -> list[Tensor | None]:
-    """The gradient as a function that has one itself."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views, of which none is a function of another, as y may be of x.
-        views = [None if t is None else t.view_as(t) for t in (x, y, w)]
-        sums = twin(views[0], views[0] if y is None else views[1], views[2]).double()
-        wanted = [view for view in views if view is not None and view.requires_grad]
-        found = iter(torch.autograd.grad(sums, wanted, g, create_graph=create_graph))
-    return [next(found) if view is not None and view.requires_grad else None for view in views]
+    return gradient.row_sums(gradient.Sums(_sums, _slopes), terms, x, y, y_weights, exclude_self, twin)
 
 
 class _Sums(ctypes.Structure):
@@ -202,9 +124,7 @@ class _Packed(NamedTuple):
 
 def _packed(terms: tuple[Term, ...], x: Tensor, y: Tensor, w: Tensor | None) -> _Packed:
     library = _library()
-    weights = () if w is None else (w.shape[:-1],)
-    scales = [scale.shape[:-2] for _, _, scale, _ in terms if isinstance(scale, Tensor)]
-    lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], *weights, *scales)
+    lead = forms.lead_of(terms, x, y, w)
     m, d = y.shape[-2:]
     W = library.of("width", x.dtype)()
     B = math.prod(lead)
@@ -227,7 +147,7 @@ def _sums(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None
     if halved:
         rows += columns
         if not exclude:
-            diagonal = torch.tensor([[_at_zero(own)] for own in packed.terms], dtype=torch.float64)
+            diagonal = torch.tensor([[forms.at_zero(own)] for own in packed.terms], dtype=torch.float64)
             rows += diagonal * packed.v[:, : packed.m].double()
     return rows.reshape(*packed.lead, rows.shape[-1])
 
@@ -312,26 +232,11 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def _lowered(terms: tuple[Term, ...], lead: torch.Size, b: int) -> Any:
-    """The terms of problem ``b`` in the letters of the library, Gaussians by falling width."""
-    found = []
+    """The terms of problem ``b`` in the letters of the library."""
+    own = []
     for form, factor, scale, power in terms:
         if isinstance(scale, Tensor):
             scale = float(scale.detach().reshape(scale.shape[:-2]).expand(lead).reshape(-1)[b])
-        found.append(_LOWER[form](factor, scale, power))
-    gaussians = sorted((t for t in found if t.form == GAUSSIAN), key=lambda t: -t.p)
-    since = 0  # halvings since the last exponential
-    for wide, narrow in itertools.pairwise(gaussians):
-        halvings = math.log2(narrow.p / wide.p)
-        since += round(halvings)
-        # A power of a smaller factor is smaller than what it is a power of, and its error matters as little.
-        if since <= HALVINGS and abs(halvings - round(halvings)) < 1e-12 and 0 <= narrow.a <= wide.a:
-            narrow.form, narrow.q = SQUARED, round(halvings)
-        else:
-            since = 0
-    others = [t for t in found if t.form not in (GAUSSIAN, SQUARED)]
-    return (_Term * len(found))(*gaussians, *others)
-
-
-def _at_zero(terms: Any) -> float:
-    """The kernel at x = y."""
-    return sum(t.a for t in terms if t.form not in (DISTANCE, POWER))
+        own.append((form, factor, scale, power))
+    found = forms.lowered(own)
+    return (_Term * len(found))(*(_Term(*term) for term in found))
