@@ -9,7 +9,10 @@ from torch import Tensor
 
 
 class Envelope(torch.autograd.Function):
-    """The optimal value of a transport problem, whose derivatives are the plan (in C) and the potentials (in a, b)."""
+    """The optimal value of a transport problem, whose derivatives are the plan (in C) and the potentials (in a, b).
+
+    C and the plan are (..., n, m), or of one problem the (K,) pairs that the plan uses.
+    """
 
     @staticmethod
     def forward(ctx: Any, C: Tensor, a: Tensor, b: Tensor, value: Tensor, plan: Tensor, f: Tensor, g: Tensor) -> Tensor:
@@ -23,7 +26,8 @@ class Envelope(torch.autograd.Function):
         C, plan, f, g = ctx.saved_tensors
         if torch.is_grad_enabled():
             plan = Fixed.apply(plan, C)
-        return grad[..., None, None] * plan, grad[..., None] * f, grad[..., None] * g, None, None, None, None
+        of_plan = grad.reshape(grad.shape + (1,) * (plan.ndim - grad.ndim))
+        return of_plan * plan, grad[..., None] * f, grad[..., None] * g, None, None, None, None
 
 
 class Fixed(torch.autograd.Function):

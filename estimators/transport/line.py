@@ -29,12 +29,18 @@ def one_dimensional(
     return (w * _power(x.gather(-1, i) - y.gather(-1, j), order)).sum(-1)
 
 
-def monotone_plan(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The plan (n, m) that matches quantiles, for x (n,), y (m,) and weights a, b: optimal for every order."""
+def monotone_arcs(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs (i, j) that the plan which matches quantiles uses, n + m of them, and the mass of each."""
     order_x, order_y = x.argsort(dim=-1, stable=True), y.argsort(dim=-1, stable=True)
     i, j, w, _, _ = _staircase(x[order_x], y[order_y], a[order_x], b[order_y])
+    return order_x[i], order_y[j], w
+
+
+def monotone_plan(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The plan (n, m) that matches quantiles, for x (n,), y (m,) and weights a, b: optimal for every order."""
+    i, j, w = monotone_arcs(x, y, a, b)
     plan = torch.zeros(len(x), len(y), dtype=x.dtype, device=x.device)
-    return plan.index_put_((order_x[i], order_y[j]), w, accumulate=True)
+    return plan.index_put_((i, j), w, accumulate=True)
 
 
 def _staircase(

@@ -27,7 +27,8 @@ struct Transport {
     const double *a, *b;               // weights
     double *f, *g;                     // potentials: g is read and written, f is exact for g
     double *down;                      // (m,): Σ_i of the plan at (f, g)
-    double *u, *absorbed, *target;     // (n,), (m,): G in K; (m,): g that is exact for f
+    double *u, *absorbed, *w;          // (n,), (m,): what g was when K absorbed it; (m,): 2^v
+    double *target;                    // (m,): g that is exact for f
     double *at, *slope, *step;         // (m,) each: potentials that are tried, their slope, and the direction
     double *kept, *memory;             // (2, m): slope and target at g; (2, MEMORY, m)
     void *K, *room;                    // (n, stride) or nothing: K is not kept; and (workers, each)
@@ -41,6 +42,10 @@ struct Transport {
 };
 
 namespace {
+
+// As std::fmax and std::fmin, which are calls where numbers may be NaN.
+inline double larger(double a, double b) { return a > b ? a : b; }
+inline double smaller(double a, double b) { return a < b ? a : b; }
 
 constexpr double LOG2E = 1.4426950408889634;
 constexpr double HIGHEST = 100;     // exponent of K: its sums are numbers
@@ -147,10 +152,10 @@ Slice slice(int64_t count, int64_t worker, int64_t workers, int64_t whole) {
 // The finest part of a number to which sums of the largest F and G, about as large as costs, are exact in T.
 template <class T> double grain_of(const Transport& s, const double* g, double scale) {
     double largest = 0;
-    for (int64_t i = 0; i < s.n; ++i) largest = std::fmax(largest, std::fabs(s.f[i]));
+    for (int64_t i = 0; i < s.n; ++i) largest = larger(largest, std::fabs(s.f[i]));
     double of_g = 0;
-    for (int64_t j = 0; j < s.m; ++j) of_g = std::fmax(of_g, std::fabs(g[j]));
-    return std::exp2(std::ceil(std::log2(std::fmax(4 * (largest + of_g) * scale, 1.0))) - Lane<T>::mantissa);
+    for (int64_t j = 0; j < s.m; ++j) of_g = larger(of_g, std::fabs(g[j]));
+    return std::exp2(std::ceil(std::log2(larger(4 * (largest + of_g) * scale, 1.0))) - Lane<T>::mantissa);
 }
 
 
@@ -198,10 +203,28 @@ template <class T> INLINE void kept_rows(const T* mass, int64_t stride, T* const
 }
 
 bool far(const double (&P)[R]) {
+    static const double highest = std::exp2(FAR);
     bool found = false;
-    for (int r = 0; r < R; ++r) found = found || !(std::fabs(std::log2(P[r])) <= FAR);
+    for (int r = 0; r < R; ++r) found = found || !(P[r] <= highest && P[r] * highest >= 1);
     return found;
 }
+
+// A function of vectors for each of R numbers, and in place for more: the logarithms of small problems are half their time.
+template <class Of> INLINE void each(double (&values)[R], const Of& of) {
+    constexpr int L = Vector<double>::L;
+    double padded[R + L];
+    for (int k = 0; k < R + L; ++k) padded[k] = k < R ? values[k] : 1;
+    for (int k = 0; k < R; k += L) store<double>(padded + k, of(load<double>(padded + k)));
+    for (int r = 0; r < R; ++r) values[r] = padded[r];
+}
+template <class Of> INLINE void each(double* values, int64_t count, const Of& of) {
+    constexpr int L = Vector<double>::L;
+    int64_t k = 0;
+    for (; k + L <= count; k += L) store<double>(values + k, of(load<double>(values + k)));
+    for (; k < count; ++k) values[k] = of(all<double>(values[k]))[0];
+}
+INLINE vec<double> logarithm(vec<double> v) { return log2<double>(v); }
+INLINE vec<double> power(vec<double> v) { return exp2<double>(v); }
 
 // Take from F what makes the largest exponent of each row 0, over columns that have a mass.
 template <class T>
@@ -256,7 +279,14 @@ template <class T> double over_rows(Transport& s, int64_t worker, const Slice& o
             peaks<T>(s, F, i, own.end, z);
             made_rows<T>(s, F, i, own.end, k, P, z);
         }
-        for (int r = 0; r < R; ++r) u[r] = z.damp * (F[r] - std::log2(std::fmax(P[r], Lane<T>::smallest))) - F[r];
+        for (int r = 0; r < R; ++r) P[r] = larger(P[r], Lane<T>::smallest);
+        each(P, logarithm);
+        double shares[R];
+        for (int r = 0; r < R; ++r) {
+            u[r] = z.damp * (F[r] - P[r]) - F[r];
+            shares[r] = smaller(u[r], HIGHEST);
+        }
+        each(shares, power);
         T weights[R];
         for (int r = 0; r < R; ++r) {
             weights[r] = 0;
@@ -264,7 +294,7 @@ template <class T> double over_rows(Transport& s, int64_t worker, const Slice& o
             s.u[i + r] = u[r];
             s.f[i + r] = (F[r] + u[r]) / z.scale;
             share += of_point(s.a[i + r], s.f[i + r], z, true);
-            weights[r] = T(s.a[i + r] * std::exp2(std::fmin(u[r], HIGHEST)));
+            weights[r] = T(s.a[i + r] * shares[r]);
         }
         for (int64_t j = 0; j < s.stride; j += L) {
             vec<T> down = load<T>(below + j);
@@ -285,9 +315,12 @@ template <class T> double weighed(Transport& s, const Slice& own, bool make, con
         if (make && real) s.absorbed[j] = s.at[j];
         if (make) split<T>(real ? s.at[j] * z.scale : 0, z.grain, ((T*)s.high)[j], ((T*)s.low)[j]);
         const double v = real ? (s.at[j] - s.absorbed[j]) * z.scale : 0;
-        furthest = std::fmax(furthest, std::fabs(v));
-        ((T*)s.mass)[j] = real ? T(s.b[j] * std::exp2(std::fmin(v, FAR))) : T(0);
+        furthest = larger(furthest, std::fabs(v));
+        if (real) s.w[j] = smaller(v, FAR);
     }
+    const int64_t end = own.end < s.m ? own.end : s.m;
+    if (own.begin < end) each(s.w + own.begin, end - own.begin, power);
+    for (int64_t j = own.begin; j < own.end; ++j) ((T*)s.mass)[j] = j < s.m ? T(s.b[j] * s.w[j]) : T(0);
     return furthest;
 }
 
@@ -305,7 +338,7 @@ Evaluated evaluate(Transport& s, int64_t worker, const Slice& rows, const Slice&
         own[0] = weighed<T>(s, columns, false, z);
         if (!together(s)) return gone;
         double furthest = 0;
-        for (int32_t w = 0; w < s.workers; ++w) furthest = std::fmax(furthest, s.found[FOUND * w]);
+        for (int32_t w = 0; w < s.workers; ++w) furthest = larger(furthest, s.found[FOUND * w]);
         make = furthest > FAR;
     }
     if (make) {
@@ -320,13 +353,16 @@ Evaluated evaluate(Transport& s, int64_t worker, const Slice& rows, const Slice&
     for (int64_t j = columns.begin; j < columns.end && j < s.m; ++j) {
         double sum = 0;
         for (int64_t w = 0; w < s.workers; ++w) sum += s.columns[w * s.stride + j];
-        const double h = s.at[j], v = std::fmin((h - s.absorbed[j]) * z.scale, FAR), ratio = std::exp2(v) * sum;
+        const double h = s.at[j], ratio = s.w[j] * sum;
         s.down[j] = s.b[j] * ratio;
         s.slope[j] = (std::isinf(z.rho) ? s.b[j] : s.b[j] * std::exp(-h / z.rho)) - s.down[j];
-        s.target[j] = z.damp * (h - std::log(std::fmax(ratio, double(Lane<T>::smallest))) * z.epsilon);
+        s.target[j] = larger(ratio, double(Lane<T>::smallest));
         own[2] += std::fabs(s.slope[j]);
         own[3] += of_point(s.b[j], h, z, false);
     }
+    const int64_t end = columns.end < s.m ? columns.end : s.m;
+    if (columns.begin < end) each(s.target + columns.begin, end - columns.begin, logarithm);
+    for (int64_t j = columns.begin; j < end; ++j) s.target[j] = z.damp * (s.at[j] - s.target[j] / z.scale);
     if (!together(s)) return gone;
     Evaluated found = {0, 0, true};
     for (int32_t w = 0; w < s.workers; ++w) {
@@ -487,6 +523,65 @@ template <class T> void row_costs(Transport& s, int64_t worker, double* out) {
     });
 }
 
+// min_j c_ij − w_j of own rows: the c-transform of potentials in `mass`.
+template <class T> void row_lowest(Transport& s, int64_t worker, double* out) {
+    constexpr int L = Vector<T>::L, W = Vector<T>::W;
+    const Slice own = slice(s.n, worker, s.workers, R);
+    for (int64_t i = own.begin; i < own.end; i += R) {
+        const Rows<T> rows = rows_at<T>(s, {}, i, own.end, 1);
+        vec<T> lowest[R];
+        for (int r = 0; r < R; ++r) lowest[r] = all<T>(std::numeric_limits<T>::max());
+        for (int64_t column = 0; column < s.stride; column += W) {
+            vec<T> tile[R][NV];
+            distances<T>(rows.points, (const T*)s.panels + column * s.d, s.d, tile);
+            cost<T>(s.order, tile);
+            for (int c = 0; c < NV; ++c) {
+                const vec<T> w = load<T>((const T*)s.mass + column + c * L);
+                for (int r = 0; r < R; ++r) {
+                    const vec<T> reduced = tile[r][c] - w;
+                    lowest[r] = reduced < lowest[r] ? reduced : lowest[r];
+                }
+            }
+        }
+        for (int r = 0; r < R && i + r < own.end; ++r) {
+            T found = lowest[r][0];
+            for (int l = 1; l < L; ++l) found = lowest[r][l] < found ? lowest[r][l] : found;
+            out[i + r] = found;
+        }
+    }
+}
+
+// The pairs of own rows with c_ij − f_i − w_j < limit, as i·m + j, w being in `mass`; how many there are, of which `room`
+// at the most are written.
+template <class T>
+int64_t arcs_below(const Transport& s, int64_t worker, double limit, int64_t* out, int64_t room) {
+    constexpr int L = Vector<T>::L, W = Vector<T>::W;
+    const Slice own = slice(s.n, worker, s.workers, R);
+    int64_t found = 0;
+    for (int64_t i = own.begin; i < own.end; i += R) {
+        const Rows<T> rows = rows_at<T>(s, {}, i, own.end, 1);
+        for (int64_t column = 0; column < s.stride; column += W) {
+            vec<T> tile[R][NV];
+            distances<T>(rows.points, (const T*)s.panels + column * s.d, s.d, tile);
+            cost<T>(s.order, tile);
+            for (int r = 0; r < R && i + r < own.end; ++r) {
+                const T level = T(limit + s.f[i + r]);
+                for (int c = 0; c < NV; ++c) {
+                    const ivec<T> below = tile[r][c] - load<T>((const T*)s.mass + column + c * L) < level;
+                    typename Lane<T>::I some = 0;
+                    for (int l = 0; l < L; ++l) some |= below[l];
+                    for (int l = 0; some && l < L; ++l)
+                        if (below[l] && column + c * L + l < s.m) {
+                            if (found < room) out[found] = (i + r) * s.m + column + c * L + l;
+                            ++found;
+                        }
+                }
+            }
+        }
+    }
+    return found;
+}
+
 // Σ_j w_j exp((f_i + g_j − c_ij)/ε) ∂c_ij/∂x_i, each a vector of d, added to `out`.
 template <class T> void row_slopes(Transport& s, int64_t worker, double* out) {
     constexpr int L = Vector<T>::L;
@@ -538,6 +633,11 @@ extern "C" {
     void transport_slopes_##suffix(Transport* s, int64_t worker, double* out) {                               \
         const Flushed flushed;                                                                                \
         row_slopes<T>(*s, worker, out);                                                                       \
+    }                                                                                                         \
+    void transport_lowest_##suffix(Transport* s, int64_t worker, double* out) { row_lowest<T>(*s, worker, out); } \
+    void transport_arcs_##suffix(Transport* s, int64_t worker, double limit, int64_t* out, int64_t room,      \
+                                 int64_t* found) {                                                            \
+        found[worker] = arcs_below<T>(*s, worker, limit, out + worker * room, room);                          \
     }
 EXPORT(float, f32)
 EXPORT(double, f64)

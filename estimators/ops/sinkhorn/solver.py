@@ -29,7 +29,10 @@ MEMORY = 10  # as in transport.cpp
 
 class _Transport(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "panels", "a", "b", "f", "g", "down", "u", "absorbed", "target")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "panels", "a", "b", "f", "g", "down", "u", "absorbed", "w", "target")
+        ),
         *((name, ctypes.c_void_p) for name in ("at", "slope", "step", "kept", "memory", "K", "room")),
         *((name, ctypes.c_void_p) for name in ("high", "low", "mass", "columns", "found", "epsilons")),
         *((name, ctypes.c_int64) for name in ("n", "m", "d", "stride", "each")),
@@ -79,16 +82,16 @@ class Problem:
         width = self.library.of("width", dtype)()
         stride = -(-m // width) * width
         each = max(5 * stride, d * self.library.of("room", dtype)())
-        sizes = [m, n, m, m, m, m, m, 2 * m, 2 * MEMORY * m, workers * stride, workers * 6]
+        sizes = [m, n, m, m, m, m, m, m, 2 * m, 2 * MEMORY * m, workers * stride, workers * 6]
         doubles = torch.empty(sum(sizes), dtype=torch.float64).split(sizes)
-        self.down, u, absorbed, self.target, at, slope, step, kept, memory, columns, found = doubles
+        self.down, u, absorbed, w, self.target, at, slope, step, kept, memory, columns, found = doubles
         high, low, self.mass, room = torch.empty(3 * stride + workers * each, dtype=dtype).split(
             [stride, stride, stride, workers * each]
         )
         self.fall = fall = torch.tensor(epsilons, dtype=torch.float64)
         self.f, self.g, self.held = f, g, (x, y, doubles, high, room)
         self.c = _Transport(
-            *(_at(t) for t in (x.rows, y.panels, x.weights, y.weights, f, g, self.down, u, absorbed, self.target)),
+            *(_at(t) for t in (x.rows, y.panels, x.weights, y.weights, f, g, self.down, u, absorbed, w, self.target)),
             *(_at(t) for t in (at, slope, step, kept, memory)), None, _at(room),
             *(_at(t) for t in (high, low, self.mass, columns, found, fall)), n, m, d, stride, each,
             rho, power, 0.0, math.inf, len(epsilons), 0, 0, 0, 0, 0, workers, 0, 0, 0,
