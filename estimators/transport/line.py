@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from estimators.base import Inference
-from estimators.ops import native
-
-SORTED = 10  # coordinates of pairs that a sorted number costs as much as
+from estimators.ops import sort1d
 
 
 def one_dimensional(
@@ -20,11 +17,7 @@ def one_dimensional(
     Both quantile functions are steps; they are matched on the union of their jumps. Cost: a sort.
     """
     if x_weights is None and y_weights is None:
-        x, y = _sorted(x, y)
-        if x.shape[-1] == y.shape[-1]:
-            return _power(x - y, order).mean(-1)
-        i, j, w = coupling(x.shape[-1], y.shape[-1], x.device)
-        return (w.to(x.dtype) * _power(x[..., i] - y[..., j], order)).sum(-1)
+        return sort1d.quantile_power(x, y, order)
     i, j, w, x, y = _staircase(x, y, x_weights, y_weights)
     return (w * _power(x.gather(-1, i) - y.gather(-1, j), order)).sum(-1)
 
@@ -57,41 +50,6 @@ def _staircase(
     i = (of_x.cumsum(-1) - of_x.long()).clamp(max=F.shape[-1] - 1)
     j = ((~of_x).cumsum(-1) - (~of_x).long()).clamp(max=G.shape[-1] - 1)
     return i, j, w, x.expand(*lead, x.shape[-1]), y.expand(*lead, y.shape[-1])
-
-
-def coupling(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The monotone coupling of n and m equal weights: indices i, j into the sorted points, and the mass w of each pair.
-
-    Example:
-        >>> coupling(1, 2, torch.device("cpu"))
-        (tensor([0, 0]), tensor([0, 1]), tensor([0.5000, 0.5000], dtype=torch.float64))
-    """
-    ends = torch.cat([torch.arange(1, n + 1, device=device) * m, torch.arange(1, m + 1, device=device) * n])
-    ends = ends.unique()  # in units of 1/(nm), so that equal levels are equal
-    w = ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)
-    return (ends - 1) // m, (ends - 1) // n, w
-
-
-def _sorted(*samples: Tensor) -> list[Tensor]:
-    """Each along its last axis: on the CPU by NumPy, whose sort is over ten times as fast, and the rows by threads."""
-    if not native.is_plain(*samples):
-        return [x.sort(-1).values for x in samples]
-    ordered = [torch.is_grad_enabled() and x.requires_grad for x in samples]  # then their order has the gradient
-    rows = [x.detach().reshape(-1, x.shape[-1]).numpy() for x in samples]
-    found = [np.empty(r.shape, dtype=np.int64 if o else r.dtype) for r, o in zip(rows, ordered, strict=True)]
-    tasks = [(k, row) for k, part in enumerate(rows) for row in range(len(part))]
-
-    def run(_: int, task: int) -> None:
-        k, row = tasks[task]
-        if ordered[k]:
-            found[k][row] = rows[k][row].argsort()
-        else:
-            found[k][row] = rows[k][row]
-            found[k][row].sort()
-
-    native.share_out(len(tasks), native.threads(len(tasks), SORTED * sum(r.size for r in rows)), run)
-    parts = [torch.from_numpy(part).reshape(x.shape) for part, x in zip(found, samples, strict=True)]
-    return [x.gather(-1, part) if o else part for x, part, o in zip(samples, parts, ordered, strict=True)]
 
 
 def _steps(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from estimators import intervals, scale
 from estimators.base import Estimator, Inference
 from estimators.door import Samples
+from estimators.ops import sort1d
 from estimators.transport.ground_costs import centred, check_order, in_units, weights_of
 from estimators.transport.line import one_dimensional, root, rooted_inference
 from estimators.transport.potentials import degrees, limits, potentials, refusal, standard_error
@@ -62,7 +63,10 @@ class SlicedWasserstein(Estimator):
 
     def along(self, s: Samples, theta: Tensor) -> Tensor:
         """W_p^p for each direction, (..., L)."""
-        x, y = (theta @ p.mT for p in centred(s))
+        x, y = centred(s)
+        if s.x_weights is None and s.y_weights is None:
+            return sort1d.projected(x, y, theta, self.order)
+        x, y = theta @ x.mT, theta @ y.mT
         weights = [None if w is None else w.unsqueeze(-2) for w in (s.x_weights, s.y_weights)]
         return one_dimensional(x, y, self.order, weights[0], weights[1])
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from estimators.base import Estimator
 from estimators.door import Samples
+from estimators.ops.sort1d import coupling
 from estimators.transport.ground_costs import ground_cost
-from estimators.transport.line import coupling, root
+from estimators.transport.line import root
 from estimators.transport.sinkhorn import Sinkhorn
 from estimators.transport.sliced import SlicedWasserstein
 from estimators.two_sample.permutation import HELD, Statistic
