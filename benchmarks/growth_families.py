@@ -62,7 +62,7 @@ def drawn(n: int, d: int = D, lead: tuple[int, ...] = (), dtype: torch.dtype = t
 
 def by_torch(x: Tensor, y: Tensor, bandwidth: float) -> float:
     """By the full matrix."""
-    return float((torch.cdist(x, y).square_() / (-2 * bandwidth**2)).exp_().double().sum())
+    return float((torch.cdist(x, y).square_() / (-2 * bandwidth**2)).exp_().sum(dtype=torch.float64))
 
 
 def pair_sum(x: Tensor, y: Tensor) -> float:
@@ -209,13 +209,13 @@ def calls(function: Callable[..., Any], *given: Any) -> Callable[..., Call]:
 
 
 FAMILIES = (
-    Family("pairs", f"Sum of a Gaussian kernel over pairs, d = {D}", "n", 2, 1e-5, drawn, (
+    Family("pairs", f"Gaussian kernel over pairs, d = {D}", "n", 2, 1e-5, drawn, (
         Method("ours", calls(pair_sum), times(64)),
         Method("KeOps", calls(by_keops, H), times(64), "pykeops"),
         Method("scikit-learn", calls(by_scikit_learn, H), square(8), "sklearn"),
-        Method("torch, full matrix", calls(by_torch, H), square(12)),
+        Method("torch, full matrix", calls(by_torch, H), square(8)),
     )),
-    Family("transport", f"Entropic transport, d = {D}, ε = {SHARE} mean cost", "n", 2, 1e-3, points_and_blur, (
+    Family("transport", f"Entropic transport, d = {D}", "n", 2, 1e-3, points_and_blur, (
         Method("ours", transport, lambda n: min(4.0 * n * n, 2.0**28) + 500 * n),
         Method("POT", transport_by_pot, square(32), "ot"),
         Method("OTT", transport_by_ott, square(12), "ott"),
@@ -226,12 +226,12 @@ FAMILIES = (
         Method("POT", line_by_pot, times(200), "ot"),
         Method("SciPy", line_by_scipy, times(200), "scipy"),
     )),
-    Family("sliced", f"Sliced W₂, {PROJECTIONS} projections, d = {D}", "n", 1, 1e-8,
+    Family("sliced", f"Sliced W₂, {PROJECTIONS} directions, d = {D}", "n", 1, 1e-8,
            partial(drawn, dtype=torch.float64), (
         Method("ours", sliced, times(32 * PROJECTIONS)),
         Method("POT", sliced_by_pot, times(80 * PROJECTIONS), "ot"),
     )),
-    Family("neighbours", f"{K} nearest neighbours of each point, d = {D}", "n", 1.5, 1e-6,
+    Family("neighbours", f"{K} nearest neighbours, d = {D}", "n", 1.5, 1e-6,
            partial(drawn, dtype=torch.float64), (
         Method("ours", lambda x, y: lambda: neighbors.nearest(x.numpy(), y.numpy(), K, "euclidean")[0], times(500)),
         Method("SciPy, tree", neighbours_by_tree, times(500), "scipy"),
@@ -240,13 +240,13 @@ FAMILIES = (
 )  # fmt: skip
 
 BATCHES = (
-    Family("mmds", f"MMD of B problems, n = {SMALL}, d = {D}", "B", 1, 1e-4, lambda B: drawn(SMALL, lead=(B,)), (
+    Family("mmds", f"MMD of B × {SMALL} points, d = {D}", "B", 1, 1e-4, lambda B: drawn(SMALL, lead=(B,)), (
         Method("ours, one call", mmds, lambda B: 1e6 * B),
         Method("ours, a loop", partial(loop, mmds), lambda B: 1e5 * B),
         Method("torch, one call", mmds_by_torch, lambda B: 1e6 * B),
         Method("torch, a loop", partial(loop, mmds_by_torch), lambda B: 1e5 * B),
     )),
-    Family("transports", f"Entropic transport of B problems, n = {SMALL}, d = {D}", "B", 1, 1e-3,
+    Family("transports", f"Transport of B × {SMALL} points, d = {D}", "B", 1, 1e-3,
            lambda B: points_and_blur(SMALL, (B,)), (
         Method("ours, one call", transport, lambda B: 1e5 * B),
         Method("ours, a loop", partial(loop, transport), lambda B: 1e5 * B),

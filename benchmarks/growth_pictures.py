@@ -34,8 +34,8 @@ def draw(found: dict[str, Any], part: str) -> Figure:
         ax.set_axis_off()
         limits = found["limits"]
         ax.text(
-            0, 0.5, f"A curve ends where the next call would\ntake over {limits['seconds']:g} s or "
-            f"{limits['bytes'] / 1e9:g} GB.\n{found['threads']} threads; medians of calls in turn.",
+            0, 0.5, f"A curve ends where the next call is\nexpected to take over {limits['seconds']:g} s\nor "
+            f"{limits['bytes'] / 1e9:g} GB. Medians of calls in turn,\nthreads: {found['threads']}.",
             color=QUIET, fontsize=FONT - 1, va="center", transform=ax.transAxes,
         )  # fmt: skip
     return figure
@@ -64,7 +64,8 @@ def panel(ax: Axes, family: dict[str, Any]) -> None:
     room = max(high - low, 0.5)
     ax.set_xlim(10 ** (low - 0.04 * room), 10 ** (high + 0.62 * room))
     ax.set_ylim(min(times) / 1.8, max(times) * 1.8)
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xticks([10.0**k for k in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)])
+    ax.set_xticks([], minor=True)  # what is to their right is room for names
     ax.yaxis.set_major_locator(LogLocator(10, numticks=12))
     ax.yaxis.set_minor_formatter(NullFormatter())
     bottom, top = (math.log10(limit) for limit in ax.get_ylim())

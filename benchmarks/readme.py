@@ -135,12 +135,14 @@ def growth(found: dict[str, Any]) -> str:
             ratio = "–" if k == 0 else f"{seconds / ours[size]:.3g}×"
             reached = f"{family['size']} = {size:,}"
             rows.append([family["title"], curve["name"], reached, number(seconds), ratio, curve["end"] or "–"])
-    tolerances = ", ".join(f"{family['title']} {family['tolerance']:g}" for family in found["families"])
+    families = found["families"] + found["batches"]
+    tolerances = "; ".join(f"{family['title']}: {family['tolerance']:g}" for family in families)
     heads = ["what", "who", "largest size", "seconds", "ours is faster there", "why it ends"]
     about = (
-        f"Each curve ends before a call that would take {found['limits']['seconds']:g} s or "
+        f"Each curve ends before a call that is expected to take {found['limits']['seconds']:g} s or "
         f"{found['limits']['bytes'] / 1e9:g} GB; none is extrapolated. A point counts only where its answer is ours "
-        f"to a tolerance ({tolerances}). Left out: {'; '.join(outside) or 'none'}. {found['threads']} threads. "
+        f"to a tolerance ({tolerances}), of its largest number. ε of transport is a hundredth of the "
+        f"mean cost. Left out: {'; '.join(outside) or 'none'}. Threads: {found['threads']}. "
     )
     return "\n\n".join([
         "![Time against the number of points](benchmarks/results/growth.png)",
