@@ -37,6 +37,9 @@ accuracy: install
 
 bench: install .venv-peers/installed
 	.venv-peers/bin/python -m benchmarks.ops_speed
+	.venv-peers/bin/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.growth --draw
+	$(BIN)/python -m benchmarks.training_steps
 	$(BIN)/python -m benchmarks.exact_speed
 	$(BIN)/python -m benchmarks.stacked_speed
 

@@ -118,10 +118,71 @@ def stacked_speed(found: dict[str, Any]) -> str:
     return "\n\n".join([table(heads, rows), about + source(found)])
 
 
+def growth(found: dict[str, Any]) -> str:
+    """The two pictures, how many times as fast ours is at the largest size of each peer, and what is not in them."""
+    rows, outside = [], [f"not installed: {name}" for name in found["absent"]]
+    for family in found["families"] + found["batches"]:
+        ours = dict(zip(*(family["curves"][0][key] for key in ("sizes", "seconds")), strict=True))
+        for k, curve in enumerate(family["curves"]):
+            outside += [
+                f"{family['title']}: {curve['name']} at {family['size']} = {row['size']:,}, {row['apart']} apart"
+                for row in curve["left_out"]
+            ]
+            if not curve["sizes"]:
+                rows.append([family["title"], curve["name"], "–", "–", "–", curve["end"] or "–"])
+                continue
+            size, seconds = curve["sizes"][-1], curve["seconds"][-1]
+            ratio = "–" if k == 0 else f"{seconds / ours[size]:.3g}×"
+            reached = f"{family['size']} = {size:,}"
+            rows.append([family["title"], curve["name"], reached, number(seconds), ratio, curve["end"] or "–"])
+    families = found["families"] + found["batches"]
+    tolerances = "; ".join(f"{family['title']}: {family['tolerance']:g}" for family in families)
+    heads = ["what", "who", "largest size", "seconds", "ours is faster there", "why it ends"]
+    about = (
+        f"Each curve ends before a call that is expected to take {found['limits']['seconds']:g} s or "
+        f"{found['limits']['bytes'] / 1e9:g} GB; none is extrapolated. A point counts only where its answer is ours "
+        f"to a tolerance ({tolerances}), of its largest number. ε of transport is a hundredth of the "
+        f"mean cost. Left out: {'; '.join(outside) or 'none'}. Threads: {found['threads']}. "
+    )
+    return "\n\n".join([
+        "![Time against the number of points](benchmarks/results/growth.png)",
+        "![Time against the number of problems](benchmarks/results/growth_batches.png)",
+        "<details><summary>Where each curve ends</summary>",
+        table(heads, rows),
+        "</details>",
+        about + source(found),
+    ])  # fmt: skip
+
+
+def training_steps(found: dict[str, Any]) -> str:
+    """Milliseconds of a step before and after the library, and its memory."""
+    rows = []
+    for case in found["cases"]:
+        for row in case["rows"]:
+            before, after = (number(1e3 * row["seconds"][name]) for name in ("before", "after"))
+            last = row is case["rows"][-1]
+            mib = " → ".join(f"{case['mib'][name]:.0f}" for name in ("before", "after")) if last else "–"
+            apart = f"{row['values_apart']:.0e}, {row['gradients_apart']:.0e}"
+            ratio = f"{row['ratio']:.3g}×" if row["agree"] else "**not equal**"
+            rows.append([case["title"], str(row["n"]), before, after, ratio, mib, apart])
+    heads = [
+        "loss and its gradient",
+        "n",
+        "before, ms",
+        "after, ms",
+        "times faster",
+        "peak MiB",
+        "value, gradient apart",
+    ]
+    return "\n\n".join([table(heads, rows), f"Medians of steps in turn, {found['threads']} threads. " + source(found)])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "accuracy": accuracy,
     "speed": speed,
+    "growth": growth,
+    "training_steps": training_steps,
     "stacked_speed": stacked_speed,
     "exact_speed": exact_speed,
 }

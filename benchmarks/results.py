@@ -13,7 +13,10 @@ from typing import Any
 from estimators.writing import write_atomically
 
 FOLDER = Path(__file__).parent / "results"
-_PACKAGES = ("torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric", "pykeops", "triton")
+_PACKAGES = (
+    "torch", "numpy", "scipy", "POT", "scikit-learn", "lightning-fabric", "pykeops", "geomloss", "ott-jax", "jax",
+    "triton",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

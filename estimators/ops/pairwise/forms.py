@@ -103,4 +103,5 @@ def lead_of(terms: Sequence[Term], x: Tensor, y: Tensor, *weights: Tensor | None
     """The leading axes of a batch of problems."""
     scales = [scale.shape[:-2] for _, _, scale, _ in terms if isinstance(scale, Tensor)]
     of_weights = [w.shape[:-1] for w in weights if w is not None]
-    return torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], *of_weights, *scales)
+    shapes = {x.shape[:-2], y.shape[:-2], *of_weights, *scales}
+    return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)  # which takes longer than small sums

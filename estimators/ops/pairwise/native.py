@@ -135,7 +135,10 @@ def _packed(terms: tuple[Term, ...], x: Tensor, y: Tensor, w: Tensor | None) -> 
     for b in range(B):
         pack(_pointer(columns[b]), ctypes.c_int64(m), ctypes.c_int64(d), _pointer(panels[b]))
     found = _Packed(lead, rows, panels, x.new_empty(B, width), m, [_lowered(terms, lead, b) for b in range(B)])
-    return found._replace(v=found.padded(x.new_ones(()) if w is None else w))
+    if w is not None:
+        return found._replace(v=found.padded(w))
+    found.v.zero_()[:, :m] = 1
+    return found
 
 
 def _sums(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None, exclude: bool) -> Tensor:
@@ -189,19 +192,21 @@ def _summed(
     work = B * n * packed.m * max(d, LEAST) / (2 if problems[0].pairs == ABOVE else 1)
     count = native.threads(B * chunks, work)
     zeros = partial(torch.zeros, dtype=torch.float64)
-    across = [zeros(B, n if wanted else 0) for wanted in (True, moments, moments)]
-    along = [zeros(count, B, packed.m if wanted else 0) for wanted in (down, moments)]  # each thread its own
+    none = zeros(B, 0)  # small sums take no longer than what is made for them
+    across = [zeros(B, n) if wanted else none for wanted in (True, moments, moments)]
+    along = [zeros(count, B, packed.m) if wanted else none for wanted in (down, moments)]  # each thread its own
 
     def run(worker: int, task: int) -> None:
         b, chunk = divmod(task, chunks)
-        rows, rows_2, squares = (part[b].data_ptr() or None for part in across)
-        columns, columns_2 = (part[worker, b].data_ptr() or None for part in along)
-        out = _Sums(rows, columns if down else None, rows_2, columns_2, squares)
+        rows, rows_2, squares = (None if part is none else part[b].data_ptr() for part in across)
+        columns, columns_2 = (None if part is none else part[worker, b].data_ptr() for part in along)
+        out = _Sums(rows, columns, rows_2, columns_2, squares)
         begin, end = chunk * ROWS, min(n, (chunk + 1) * ROWS)
         call(ctypes.byref(problems[b]), ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.byref(out))
 
     native.share_out(B * chunks, count, run, progress)
-    return [across[0], along[0].sum(0), across[1], along[1].sum(0), across[2]]
+    columns = [part if part is none else part[0] if count == 1 else part.sum(0) for part in along]
+    return [across[0], columns[0], across[1], columns[1], across[2]]
 
 
 def _slopes(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None, exclude: bool) -> Tensor:
