@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import estimators as est
-from benchmarks import permutation_speed, results
+from benchmarks import neighbor_speed, permutation_speed, results
 from divergences.kernels import Gaussian
 from estimators.ops import pairwise
 
@@ -238,6 +238,7 @@ def rows() -> Iterator[dict[str, Any]]:
     yield from ladders()
     yield from sliced()
     yield from on_the_line()
+    yield from neighbor_speed.rows(seconds, row, Bar)
     yield from permutation_speed.rows(seconds, row, Bar)
 
 

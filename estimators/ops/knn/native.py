@@ -66,7 +66,7 @@ def nearest(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: 
     panels, tasks = -(-n // W), -(-q // rows)
     # By the median an outlier does not move the others' origin, from which rounding counts.
     centre = y[:, :: -(-n // SOME)].double().median(1).values
-    largest = max(abs(float(end)) for p in (y, x) for end in p.aminmax())
+    largest = max((abs(float(end)) for p in (y, x) if p.numel() for end in p.aminmax()), default=0.0)
     scale = 2.0 ** min(1000, -math.frexp(largest)[1])  # no square overflows in single precision
     narrow_y, narrow_x = (torch.empty(B, size, dtype=torch.float32) for size in (panels * W * d, q * d))
     far, own = (torch.empty(B, size, dtype=torch.float64) for size in (panels, q))

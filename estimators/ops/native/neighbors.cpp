@@ -48,6 +48,17 @@ struct Found {
     bool operator<(const Found& o) const { return gap < o.gap || (gap == o.gap && index < o.index); }
 };
 
+// In a heap whose first is the worst.
+INLINE void replace_worst(Found* heap, int64_t count, Found by) {
+    int64_t hole = 0;
+    for (int64_t child; (child = 2 * hole + 1) < count; hole = child) {
+        if (child + 1 < count && heap[child] < heap[child + 1]) ++child;
+        if (!(by < heap[child])) break;
+        heap[hole] = heap[child];
+    }
+    heap[hole] = by;
+}
+
 template <class V> INLINE V absolute(V v) { return v < 0 ? -v : v; }
 
 // One bit a lane, set where the comparison is true.
@@ -154,9 +165,7 @@ template <class T, int metric> void nearest(const Neighbors& s, int64_t begin, i
                                 best[held++] = {gap, j};
                                 std::push_heap(best, best + held);
                             } else if (gap < best[0].gap) {
-                                std::pop_heap(best, best + held);
-                                best[held - 1] = {gap, j};
-                                std::push_heap(best, best + held);
+                                replace_worst(best, held, {gap, j});
                             } else {
                                 continue;
                             }
