@@ -81,14 +81,16 @@ def test_a_point_is_no_neighbor_of_itself_and_its_copies_are(path):
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_differences_that_single_precision_does_not_see_decide(metric, path):
-    """Around the query, the nearer the later: what is nearer than the k-th by 1e-12 passes the filter."""
-    n, d = 3000, 6
+@pytest.mark.parametrize(("n", "d"), [(3000, 6), (500, 1100)])
+def test_differences_that_single_precision_does_not_see_decide(n, d, metric, path):
+    """Around the query, the nearer the later: what is nearer than the k-th by 1e-11 passes the filter."""
     side = torch.nn.functional.normalize(drawn(n, d), p=reference.ORDERS[metric], dim=-1)
-    points = side * (1 - 1e-12 * torch.arange(n, dtype=torch.float64))[:, None] + 0.3
-    agrees(points, torch.full((5, d), 0.3, dtype=torch.float64), 4, metric, path=path)
+    points = side * (1 - 1e-11 * torch.arange(n, dtype=torch.float64))[:, None] + 0.3
+    agrees(points, torch.full((2, d), 0.3, dtype=torch.float64), 4, metric, path=path)
     far = points + 40.0  # rounding counts from the centre: here it is larger than the gaps of single precision
-    agrees(torch.cat([far, -far]), torch.full((5, d), 40.3, dtype=torch.float64), 4, metric, path=path)
+    queries = torch.full((2, d), 40.3, dtype=torch.float64)
+    agrees(torch.cat([far, -far]), queries, 4, metric, path=path)
+    agrees(torch.cat([drawn(2 * n, d), far[:99]]), queries, 4, metric, path=path)  # far from the centre in few panels
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -101,10 +103,16 @@ def test_an_offset_changes_nothing(dtype, path):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("size", [1e-100, 1e-30, 1e30, 1e100])
 def test_sizes_and_outliers(size, path):
-    points, queries = size * drawn(200, 4), size * drawn(30, 4, seed=1)
+    points, queries = size * drawn(200, 4), size * drawn(100, 4, seed=1)
     agrees(points, queries, 5, path=path)
     agrees(torch.cat([points, size * 1e25 * drawn(2, 4, seed=2)]), queries, 5, path=path)
-    agrees(points, torch.cat([queries, size * 1e25 * drawn(1, 4, seed=2)]), 5, path=path)
+    for beyond in (
+        5e21,
+        1e22,
+        2e22,
+        1e25,
+    ):  # the squares of the others' distances are subnormal, or 0, in single precision
+        agrees(points, torch.cat([queries, size * beyond * drawn(1, 4, seed=2)]), 5, path=path)
     agrees(points * 0, queries * 0, 3, path=path)
 
 
