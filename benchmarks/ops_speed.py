@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import estimators as est
-from benchmarks import permutation_speed, results, transport_speed
+from benchmarks import neighbor_speed, permutation_speed, results, transport_speed
 from divergences.kernels import Gaussian
 from estimators.ops import pairwise
 
@@ -239,6 +239,7 @@ def rows() -> Iterator[dict[str, Any]]:
     yield from sliced()
     yield from on_the_line()
     yield from transport_speed.rows(seconds, row, Bar)
+    yield from neighbor_speed.rows(seconds, row, Bar)
     yield from permutation_speed.rows(seconds, row, Bar)
 
 

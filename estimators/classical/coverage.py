@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.classical.neighbors import FEW, METRICS, Array, nearest_others
+from estimators.classical.neighbors import METRICS, Array, nearest_others
 from estimators.door import Samples, admit_thoroughly
 from estimators.intervals import normal
 from estimators.results import Estimate
 
 NAMES = ("precision", "recall", "density", "coverage")
 _BLOCKS = 20
+_FEW = 8  # coordinates up to which differences cost no more than a matrix product
 _CLOSED = 1 + 1e-9  # a copy of the neighbour that gives a ball its radius lies in it, whatever the rounding
 _ALONE = 0.1  # of the points, which one ball holds and no other: from here on the value hangs on it
 _TILE = 4_000_000  # distances at a time
@@ -182,7 +183,7 @@ def _distances(a: Array, b: Array, metric: str) -> Array:
     from scipy.spatial.distance import cdist
     from sklearn.metrics.pairwise import euclidean_distances
 
-    if metric == "euclidean" and a.shape[1] > FEW:
+    if metric == "euclidean" and a.shape[1] > _FEW:
         return np.asarray(euclidean_distances(a, b))
     return np.asarray(cdist(a, b, "minkowski", p=METRICS[metric]))
 

@@ -56,7 +56,7 @@ class NearestNeighbor(Estimator):
     Rate: n^(−1/2) for smooth densities in one dimension, and about n^(−1/d) to n^(−2/d) beyond two, by the bias; counts
     are slower, as their k is √n.
     Shapes: x (..., n, d), y (..., m, d), value (...,); a batch is solved one by one, on the CPU.
-    Cost: O(n log(nm)) for d ≤ 8, O((n + m)² d) beyond; memory O((n + m)(d + k)).
+    Cost: O(n log(nm)) for d ≤ 4 (6 from 50,000 points on), O((n + m)² d) beyond; memory O((n + m)(d + k)).
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: normal, with the error of both samples, widened by the bias that a wider k shows, and for logarithms by
     what Gaussian tails would add where one sample lies beyond the other. It is refused where that is not small against

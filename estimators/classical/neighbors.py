@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import digamma
+
+from estimators.ops import knn, native
 
 Array = NDArray[np.float64]
 
 METRICS = {"euclidean": 2.0, "cityblock": 1.0, "chebyshev": math.inf}
-FEW = 8  # dimensions up to which a tree is faster than all distances; at 15 it is five times slower (n = 5000)
-_ROWS = 1000
+
+# Coordinates up to which SciPy's tree is faster than all distances by the library. One thread of AVX-512, k = 5, normal
+# points; seconds of the tree and of all distances, for 10⁴ queries in n points, but 2000 at n = 10⁶:
+#     n = 10⁴: d = 4: 0.029, 0.035; d = 5: 0.050, 0.037; d = 8: 0.25, 0.045
+#     n = 10⁵: d = 5: 0.16, 0.29;   d = 6: 0.36, 0.28;   d = 7: 0.80, 0.31
+#     n = 10⁶: d = 6: 0.31, 0.57
+# By torch, where the library is not built, 2000 queries, n = 10⁴: d = 6: 0.037, 0.049; d = 8: 0.10, 0.042.
+FEW, FEW_OF_MANY, MANY = 4, 6, 50_000
 
 
 def nearest(points: Array, queries: Array, k: int, metric: str) -> tuple[Array, NDArray[np.int64]]:
@@ -20,29 +29,39 @@ def nearest(points: Array, queries: Array, k: int, metric: str) -> tuple[Array, 
 
     Distances are those of the differences of coordinates: a point is at 0 from its copy.
     """
-    from scipy.spatial import cKDTree
-
-    p = METRICS[metric]
-    if points.shape[1] <= FEW:
-        distance, index = cKDTree(points).query(queries, k=list(range(1, k + 1)), p=p)
-        return np.asarray(distance), np.asarray(index)
-    from sklearn.neighbors import NearestNeighbors
-
-    index = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(points).kneighbors(queries)[1]
-    distance = np.empty(index.shape)
-    for start in range(0, len(queries), _ROWS):  # its distances come from x² + y² − 2xy, which loses small ones
-        rows = slice(start, start + _ROWS)
-        distance[rows] = np.linalg.norm(points[index[rows]] - queries[rows, None], ord=p, axis=-1)
-    order = np.argsort(distance, axis=1, kind="stable")
-    return np.take_along_axis(distance, order, 1), np.take_along_axis(index, order, 1)
+    return _by_tree(points, queries, k, metric) if by_tree(points) else _by_all(points, queries, k, metric)
 
 
 def nearest_others(points: Array, k: int, metric: str) -> tuple[Array, NDArray[np.int64]]:
     """`nearest` of each point among the others; a copy of the point is another one."""
-    distance, index = nearest(points, points, k + 1, metric)
+    if not by_tree(points):
+        return _by_all(points, points, k, metric, exclude_self=True)
+    distance, index = _by_tree(points, points, k + 1, metric)
     own = index == np.arange(len(points))[:, None]
     own[~own.any(1), -1] = True  # hidden behind more than k copies of itself
     return distance[~own].reshape(len(points), k), index[~own].reshape(len(points), k)
+
+
+def by_tree(points: Array) -> bool:
+    """Whether a tree is expected to be faster than all distances."""
+    n, d = points.shape
+    return d <= (FEW if n < MANY and native.library() is not None else FEW_OF_MANY)
+
+
+def _by_tree(points: Array, queries: Array, k: int, metric: str) -> tuple[Array, NDArray[np.int64]]:
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(points, balanced_tree=False)
+    distance, index = tree.query(queries, list(range(1, k + 1)), p=METRICS[metric], workers=torch.get_num_threads())
+    return np.asarray(distance), np.asarray(index)
+
+
+def _by_all(
+    points: Array, queries: Array, k: int, metric: str, exclude_self: bool = False
+) -> tuple[Array, NDArray[np.int64]]:
+    y, x = (torch.tensor(np.ascontiguousarray(part)) for part in (points, queries))
+    distance, index = knn.nearest(y, x, k, metric=metric, exclude_self=exclude_self)
+    return distance.numpy(), index.numpy()
 
 
 def within(points: Array, queries: Array, radius: Array, metric: str) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from estimators.ops import knn
 from estimators.two_sample.features import STORED, Features, plain
 
 AXES = 12  # coordinates, or principal components of more, in which clusters are described
@@ -84,13 +85,17 @@ def cut(tree: Tree, K: int, moves: int) -> tuple[Tensor, Tensor]:
     centres = torch.zeros(len(count), t.shape[-1], dtype=t.dtype).index_add_(0, index, tree.some) / count[:, None]
     centres = centres[count > 0].to(t.device)
     for _ in range(moves):
-        index = torch.cdist(t, centres).argmin(-1)
+        index = _nearest(centres, t)
         count = index.bincount(minlength=len(centres))
         total = torch.zeros_like(centres).index_add_(0, index, t)
         centres = (total / count[:, None].clamp_min(1))[count > 0]
-    index = torch.cdist(t, centres).argmin(-1)
+    index = _nearest(centres, t)
     used, index = index.unique(return_inverse=True)
     return index, centres[used]
+
+
+def _nearest(centres: Tensor, t: Tensor) -> Tensor:
+    return knn.nearest(centres, t, 1)[1].squeeze(-1)
 
 
 def number(tree: Tree) -> int:

@@ -12,7 +12,9 @@ from scipy.special import digamma, gamma
 import divergences as dv
 import estimators as est
 from divergences import testing
-from estimators.classical.neighbors import dimension, nearest, nearest_others, within
+from estimators.classical import neighbors
+from estimators.classical.neighbors import METRICS, dimension, nearest, nearest_others, within
+from estimators.ops import native
 
 
 def brute(x, y, k):
@@ -113,11 +115,28 @@ def test_neighbours_in_many_dimensions_and_among_copies():
     expected = np.sort(cdist(x, x), 1)[:, :4]
     np.testing.assert_allclose(distance, expected, atol=1e-12)
     assert distance[7, 1] == 0.0  # although x² + y² − 2xy is not 0 there
-    np.testing.assert_array_equal(np.linalg.norm(x[index] - x[:, None], axis=-1), distance)
+    np.testing.assert_allclose(np.linalg.norm(x[index] - x[:, None], axis=-1), distance, rtol=22 * 2**-52)  # of d + 2
     copies = np.repeat(g.normal(size=(3, 2)), 8, axis=0)
     distance, index = nearest_others(copies, 7, "euclidean")
     assert (distance == 0).all() and (index != np.arange(24)[:, None]).all()
     assert (within(copies, copies[:1], np.zeros(1), "euclidean") == 8).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 9])
+def test_the_tree_and_all_distances_agree(monkeypatch, k, metric):
+    x, y = np.random.default_rng(9).normal(size=(2, 80, 3))
+    own, other = sorted_distances(x, y, metric)
+    for tree in (True, False):
+        monkeypatch.setattr(neighbors, "by_tree", lambda points, tree=tree: tree)
+        distance, index = nearest(y, x, k, metric)
+        np.testing.assert_allclose(distance, other[:, :k], rtol=1e-14)
+        np.testing.assert_array_equal(index, np.argsort(cdist(x, y, metric), 1)[:, :k])
+        np.testing.assert_allclose(nearest_others(x, k, metric)[0], own[:, :k], rtol=1e-14)
+    for library, d in ((None, 6), (object(), 4)):
+        monkeypatch.undo()
+        monkeypatch.setattr(native, "library", lambda library=library: library)
+        assert neighbors.by_tree(np.zeros((10, d))) and not neighbors.by_tree(np.zeros((10, d + 1)))
 
 
 LAWS = ("order_of_points", "batch_is_loop", "same_kind", "no_side_effects", "float32", "complete_estimate")
