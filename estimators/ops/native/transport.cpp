@@ -55,7 +55,7 @@ constexpr double STEEP = 0.9;       // share of a slope that is left after a ste
 constexpr double FURTHER = 4, SHORTEST = 1e-3;
 constexpr int64_t DOWN = 256;       // rows that are added in the points' precision before the sums become double
 
-constexpr int64_t SPINS = 20000;   // turns of waiting, some 0.2 ms, before other threads are let in
+constexpr int64_t SPINS = 1000;     // turns of waiting, some 0.05 ms, before other threads are let in
 
 INLINE void pause() {
 #ifdef __SSE__
