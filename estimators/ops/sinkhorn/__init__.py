@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from estimators.ops.envelope import Envelope
-from estimators.ops.sinkhorn import dense, native
+from estimators.ops.sinkhorn import dense, native, points
 from estimators.ops.sinkhorn.dense import plan, rounded
 
 __all__ = ["Cost", "Explained", "Path", "Transported", "explain", "plan", "rounded", "transport"]
@@ -97,7 +97,7 @@ def transport(
     lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], a.shape[:-1], b.shape[:-1], epsilon.shape)
     flat = [t.expand(*lead, *t.shape[-k:]).reshape(-1, *t.shape[-k:]) for t, k in ((x, 2), (y, 2), (a, 1), (b, 1))]
     each = [None if t is None else t.detach().expand(lead).reshape(-1).double() for t in (epsilon, rho)]
-    value, error, gap, f, g = native.Transport.apply(*flat, *each, cost.power, how)
+    value, error, gap, f, g = points.Transport.apply(*flat, *each, cost.power, native.BY, how)
     value, error, gap, f, g = (t.reshape((*lead, *t.shape[1:])) for t in (value, error, gap, f, g))
     return _transported(value, f, g, error, gap, epsilon, rho)
 
@@ -133,5 +133,5 @@ def _raised(epsilon: Tensor, largest: Tensor) -> Tensor:
 def _transported(
     value: Tensor, f: Tensor, g: Tensor, error: Tensor, gap: Tensor, epsilon: Tensor, rho: Tensor | None
 ) -> Transported:
-    of_a, of_b = (native.weight_slopes(h, epsilon, rho) for h in (f, g))
+    of_a, of_b = (points.weight_slopes(h, epsilon, rho) for h in (f, g))
     return Transported(value, f, g, error, gap, of_a, of_b, epsilon)
