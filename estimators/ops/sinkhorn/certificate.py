@@ -1,4 +1,4 @@
-"""What a dual value of entropic transport is worth: the cost of a feasible plan, from sums that no plan is stored for."""
+"""What a dual value of entropic transport is worth: the cost of a feasible plan that is not stored."""
 
 from __future__ import annotations
 

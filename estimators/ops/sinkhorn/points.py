@@ -52,7 +52,7 @@ class Transport(torch.autograd.Function):
         how: Any,
     ) -> tuple[Tensor, ...]:
         """Of what `Given` holds."""
-        *numbers, f, g = by.solve(Given(*(t.detach() for t in (x, y, a, b)), epsilon, rho, power), how)
+        *numbers, f, g = by.solve(Given(x.detach(), y.detach(), a.detach(), b.detach(), epsilon, rho, power), how)
         ctx.save_for_backward(x, y, a, b, epsilon, rho, f, g)
         ctx.how = power, by, how
         outputs = tuple(t.to(x.dtype) for t in (*numbers, f, g))
@@ -65,7 +65,7 @@ class Transport(torch.autograd.Function):
         (x, y, a, b, epsilon, rho, f, g), (power, by, how) = ctx.saved_tensors, ctx.how
         to_x, to_y, *to_weights = ctx.needs_input_grad[:4]
         with torch.no_grad():
-            given = Given(*(t.detach() for t in (x, y, a, b)), epsilon, rho, power)
+            given = Given(x.detach(), y.detach(), a.detach(), b.detach(), epsilon, rho, power)
             found = by.slopes(given, f, g, (to_x, to_y), how) if to_x or to_y else [None, None]
             found += [
                 weight_slopes(h, epsilon, rho).to(w.dtype) if wanted else None

@@ -185,14 +185,12 @@ def solve(
     raise AssertionError("unreachable")
 
 
-def _certified(
-    problem: Problem, sides: tuple[Side, Side], epsilon: float, rho: float
-) -> tuple[float, float]:
+def _certified(problem: Problem, sides: tuple[Side, Side], epsilon: float, rho: float) -> tuple[float, float]:
     """The dual value at f and the g that is exact for it, and how much more a feasible plan costs."""
-    weights = [side.weights for side in sides]
+    a, b = (side.weights for side in sides)
     e, r = (torch.tensor(t, dtype=torch.float64) for t in (epsilon, rho))
     value, gap = certified(
-        *weights, problem.f, problem.g, problem.target, problem.down, e, r if rho < math.inf else None,
+        a, b, problem.f, problem.g, problem.target, problem.down, e, r if rho < math.inf else None,
         partial(problem.row, "sums"), partial(problem.row, "costs"),
     )  # fmt: skip
     return float(value), float(gap)
