@@ -181,8 +181,8 @@ def by_keops_sinkhorn(x: Tensor, y: Tensor, g: Tensor, epsilon: float, iteration
 
 def prepared(x: Tensor, y: Tensor, precision: str) -> tuple[Ascent, Tensor]:
     """Our solver at ε = `SHARE` of the mean cost, after its first evaluation, and a goal that is never reached."""
-    a, b = (torch.full(p.shape[:-1], 1 / p.shape[-2], device="cuda", dtype=torch.float64) for p in (x, y))
-    epsilon = torch.full((len(x),), SHARE * 2 * D, device="cuda", dtype=torch.float64)
+    a, b = (torch.full(p.shape[:-1], 1 / p.shape[-2], device=p.device, dtype=torch.float64) for p in (x, y))
+    epsilon = torch.full((len(x),), SHARE * 2 * D, device=x.device, dtype=torch.float64)
     by = transport._Kernels(Given(x, y, a, b, epsilon, None, 2.0), False, precision)
     dual = SemiDual(by.softmin, a, b, None, torch.finfo(x.dtype).eps, False)
     return dual.start(torch.zeros_like(a), torch.zeros_like(b), epsilon), torch.zeros_like(epsilon)
