@@ -20,6 +20,7 @@ from estimators.ops import sinkhorn
 from estimators.ops.pairwise import triton as pairwise
 from estimators.ops.sinkhorn import dense, triton
 from estimators.ops.sinkhorn.points import Given
+from estimators.ops.sinkhorn.semi_dual import SemiDual
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 interpreted = pytest.mark.skipif(not pairwise.is_interpreted(), reason="Triton compiles here: see the tests on a GPU")
@@ -216,3 +217,28 @@ def test_it_compiles_for_a_gpu_and_multiplies_in_tf32_only_where_asked(tmp_path)
     for name, case in found.items():
         assert case["tf32"] == ("tf32" in name), name
         assert case["spilled"] <= 64, name  # bytes of a thread, of some thousand that its registers hold
+
+
+def test_no_step_makes_the_dual_fall():
+    """From potentials that are far off, where L-BFGS overshoots: the solver alone, on a matrix of costs."""
+    x, y = drawn(3, 60, 2), drawn(3, 50, 2, seed=1)
+    a, b = (drawn(3, k, seed=k).softmax(-1) for k in (60, 50))
+    C, epsilon = cost(2).of(x, y), torch.tensor([0.005, 0.02, 0.1], dtype=torch.float64)
+
+    def softmin(own, other, side, epsilon, active):
+        costs, w = (C, b) if side == 0 else (C.mT, a)
+        T = (own[:, :, None] + other[:, None, :] - costs) / epsilon[:, None, None] + w.log()[:, None, :]
+        return torch.logsumexp(T, -1) / math.log(2)
+
+    eps = torch.finfo(torch.float64).eps
+    ascent = SemiDual(softmin, a, b, None, eps, False).start(torch.zeros_like(a), torch.zeros_like(b), epsilon)
+    values, shortened = [ascent.best.value], 0
+    for _ in range(150):
+        ascent.advance(torch.zeros_like(epsilon))
+        values.append(ascent.best.value)
+        shortened += int((ascent.length < 1).sum())
+    assert shortened > 0  # steps were refused
+    falls = torch.stack(values).diff(dim=0)
+    assert bool((falls >= -(4 * eps * epsilon + 100 * eps * values[-1].abs())).all())
+    exact = dense.solve(C[2:], a[2:], b[2:], epsilon[2:], tolerance=1e-9, iterations=20_000)
+    torch.testing.assert_close(ascent.best.value[2:], exact.value, rtol=1e-9, atol=0)
