@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import statistics
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,6 +26,9 @@ from benchmarks.ops_speed import Bar
 from divergences.kernels import Gaussian
 from estimators.ops import pairwise
 from estimators.ops.pairwise import triton
+from estimators.ops.sinkhorn import triton as transport
+from estimators.ops.sinkhorn.points import Given
+from estimators.ops.sinkhorn.semi_dual import Ascent, SemiDual
 
 COMMAND = "make bench-gpu"
 D = 64
@@ -44,6 +49,15 @@ SIZES = {
     "n = 10⁵": ((100_000,), Bar(28e-3, 20e-3, below=True)),
     "n = 10⁶": ((1_000_000,), Bar(2.6, 2.0, below=True)),
     "64 problems of n = 1000": ((64, 1000), Bar(0.25e-3, 0.15e-3, below=True)),
+}
+SHARE = 0.01  # of the mean cost, that ε is
+ACCURATE, IN_TF32 = 1e-4, 0.5  # of ε, that f may be wrong by: rounding of costs, some 200 ε, with 24 and 11 bits
+# Points, iterations, precision, and seconds on an NVIDIA H200.
+ITERATIONS = {
+    "n = 10⁵, one, accurate": ((100_000,), 1, "accurate", Bar(28e-3, 22e-3, below=True)),
+    "n = 10⁵, one, TF32": ((100_000,), 1, "tf32", Bar(16e-3, 12e-3, below=True)),
+    "64 problems of n = 1000, 100": ((64, 1000), 100, "accurate", Bar(20e-3, 12e-3, below=True)),
+    "64 problems of n = 1000, 100, TF32": ((64, 1000), 100, "tf32", Bar(20e-3, 12e-3, below=True)),
 }
 
 
@@ -149,6 +163,60 @@ def mmd() -> Iterator[dict[str, Any]]:
         yield row("G5", part, {}, share, Bar(4, 2, below=True), gate, "times the inputs", "×")
 
 
+def log_sum_exp(x: Tensor, y: Tensor, h: Tensor, epsilon: float) -> Tensor:
+    """A peer's f+g iteration, half of it: by symbolic matrices, with uniform weights."""
+    from pykeops.torch import LazyTensor
+
+    gap = ((LazyTensor(x[..., :, None, :]) - LazyTensor(y[..., None, :, :])) ** 2).sum(-1)
+    exponent = (LazyTensor(h[..., None, :, None]) - gap) / epsilon
+    return -epsilon * (exponent.logsumexp(dim=x.ndim - 1)[..., 0] - math.log(y.shape[-2]))
+
+
+def by_keops_sinkhorn(x: Tensor, y: Tensor, g: Tensor, epsilon: float, iterations: int = 1) -> Tensor:
+    """Plain sweeps."""
+    for _ in range(iterations):
+        g = log_sum_exp(y, x, log_sum_exp(x, y, g, epsilon), epsilon)
+    return g
+
+
+def prepared(x: Tensor, y: Tensor, precision: str) -> tuple[Ascent, Tensor]:
+    """Our solver at ε = `SHARE` of the mean cost, after its first evaluation, and a goal that is never reached."""
+    a, b = (torch.full(p.shape[:-1], 1 / p.shape[-2], device=p.device, dtype=torch.float64) for p in (x, y))
+    epsilon = torch.full((len(x),), SHARE * 2 * D, device=x.device, dtype=torch.float64)
+    by = transport._Kernels(Given(x, y, a, b, epsilon, None, 2.0), False, precision)
+    dual = SemiDual(by.softmin, a, b, None, torch.finfo(x.dtype).eps, False)
+    return dual.start(torch.zeros_like(a), torch.zeros_like(b), epsilon), torch.zeros_like(epsilon)
+
+
+def iterated(ascent: Ascent, goal: Tensor, iterations: int) -> None:
+    for _ in range(iterations):
+        ascent.advance(goal)
+
+
+def wrong(x: Tensor, y: Tensor, precision: str) -> float:
+    """The largest error of f, of ε, given g = 0, over `ROWS` rows of the first problem, against torch in float64."""
+    ascent, _ = prepared(x, y, precision)
+    epsilon = float(ascent.epsilon[0])
+    f = ascent.best.f[0, :ROWS]
+    rows = x[0, :ROWS].double().split(256)
+    exact = torch.cat([torch.logsumexp(-torch.cdist(part, y[0].double()).square() / epsilon, -1) for part in rows])
+    return float((f / epsilon + exact - math.log(y.shape[-2])).abs().max())
+
+
+def sinkhorn() -> Iterator[dict[str, Any]]:
+    """G2: an evaluation of the dual with what L-BFGS adds to it, beside plain sweeps of KeOps."""
+    for part, (shape, iterations, precision, bar) in ITERATIONS.items():
+        x, y = (p.reshape(-1, *p.shape[-2:]) for p in drawn(*shape))
+        calls: dict[str, Callable[[], Any]] = {"ours": partial(iterated, *prepared(x, y, precision), iterations)}
+        if importlib.util.find_spec("pykeops") is not None:
+            zero = torch.zeros(y.shape[:-1], device="cuda")
+            calls["KeOps"] = partial(by_keops_sinkhorn, x, y, zero, SHARE * 2 * D, iterations)
+        times = {name: seconds(call) for name, call in calls.items()}
+        error = wrong(x, y, precision)
+        limit = ACCURATE if precision == "accurate" else IN_TF32
+        yield row("G2", part, times, times["ours"], bar, error <= limit, f"{precision}; f wrong by {error:.0e} ε", " s")
+
+
 def device() -> dict[str, Any]:
     """The GPU, its driver, and the libraries."""
     found = torch.cuda.get_device_properties(0)
@@ -166,7 +234,7 @@ def main() -> None:
         print("no CUDA device: nothing is measured and nothing is written")
         return
     found = []
-    for one in tqdm(mmd(), desc="ops on the GPU", delay=2):
+    for one in tqdm(chain(mmd(), sinkhorn()), desc="ops on the GPU", delay=2):
         found.append(one)
         tqdm.write(
             f"{one['key']:4} {one['title']:65} {one['figure']:.3g}{one['unit']}  {one['verdict']}  {one['note']}"

@@ -48,7 +48,7 @@ def test_tiles_parts_and_problems_add_up(d, dtype, alone, monkeypatch):
         step = 16 * math.ceil(math.ceil(m / 16) / 2)
         return 32, -(-n // 32), -(-m // step), step
 
-    monkeypatch.setattr(triton, "_shares", shares)
+    monkeypatch.setattr(triton, "shares", shares)
     x = drawn(2, 1, 40, d, dtype=dtype)
     y, w = (None, None) if alone else (drawn(2, 35, d, dtype=dtype, seed=1), drawn(35, dtype=dtype, seed=2))
     length = (drawn(2, 1, 1, 1, seed=3).abs() + 1) * d**0.5

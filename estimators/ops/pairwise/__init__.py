@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from estimators.ops.pairwise import native, tiled, triton
-from estimators.ops.pairwise.triton import Precision
+from estimators.ops.pairwise.triton import Precision, check_precision
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 Path = Literal["native", "triton", "tiled"]
@@ -47,7 +47,7 @@ def row_sums(
         ValueError: no such path or precision, or one that cannot be taken, and why.
     """
     taken = _taken(path, kernel, x, y, y_weights)
-    _check(precision, taken, x.dtype)
+    check_precision(precision, *taken, x.dtype)
     if taken.path == "tiled":
         return tiled.row_sums(kernel, x, y, y_weights, exclude_self, tile)
     by = native.row_sums if taken.path == "native" else partial(triton.row_sums, precision=precision)
@@ -80,14 +80,6 @@ def _taken(path: Path | None, kernel: Kernel, x: Tensor, y: Tensor, *weights: Te
     if why and path:
         raise ValueError(f'path="{path}" cannot be taken: {why}')
     return Explained("tiled", why) if why else Explained(wanted, _LIBRARIES[wanted].described(x))
-
-
-def _check(precision: str, taken: Explained, dtype: torch.dtype) -> None:
-    if precision not in ("accurate", "tf32"):
-        raise ValueError(f'precision must be "accurate" or "tf32": got {precision!r}')
-    if precision == "tf32" and (taken.path != "triton" or dtype != torch.float32):
-        where = f'{dtype} on the path "{taken.path}"'
-        raise ValueError(f'precision must be "accurate" for points of {where}, {taken.why}: got "tf32"')
 
 
 def _terms(kernel: Kernel) -> Any:

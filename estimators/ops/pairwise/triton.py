@@ -55,7 +55,7 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
     given = [x, y, *(w for w in weights if w is not None)]
     if any(tensor.device != x.device for tensor in given):
         return "points and weights on several devices"
-    if wrong := _absent(x.device):
+    if wrong := absent(x.device):
         return wrong
     if not gradient.is_plain(*given):
         return "a transform of torch.func, or a subclass of Tensor"
@@ -66,7 +66,21 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
     return f"more than {MANY} terms" if len(terms or ()) > MANY else ""
 
 
-def _absent(device: torch.device) -> str:
+def check_precision(precision: str, path: str, why: str, dtype: torch.dtype) -> None:
+    """That "tf32" is asked for where it can be had.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if precision not in ("accurate", "tf32"):
+        raise ValueError(f'precision must be "accurate" or "tf32": got {precision!r}')
+    if precision == "tf32" and (path != "triton" or dtype != torch.float32):
+        where = f'{dtype} on the path "{path}"'
+        raise ValueError(f'precision must be "accurate" for points of {where}, {why}: got "tf32"')
+
+
+def absent(device: torch.device) -> str:
+    """What keeps Triton from a device; nothing where it can be used."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     if is_interpreted():
@@ -85,31 +99,32 @@ def is_interpreted() -> bool:
 def described(x: Tensor) -> str:
     """The way that Triton takes."""
     where = "interpreted" if is_interpreted() else torch.cuda.get_device_name(x.device)
-    how = "matrix products, near pairs by " if _by_products(x) else ""
+    how = "matrix products, near pairs by " if by_products(x) else ""
     return f"Triton, {where}, {x.dtype}, distances by {how}squared differences"
 
 
-def _by_products(x: Tensor) -> bool:
+def by_products(x: Tensor) -> bool:
+    """Whether distances are taken by matrix products."""
     return x.dtype == torch.float32 and x.shape[-1] > FEW
 
 
 def constants(kind: str, x: Tensor, precision: str) -> dict[str, Any]:
     """How "sums" or "slopes" of points like x are compiled: tiles, and how distances are taken."""
-    products, d = _by_products(x), x.shape[-1]
+    products, d = by_products(x), x.shape[-1]
     BM, BN, warps = TILES[kind, INPUT[precision] if products else "differences"]
     # A product in "ieee" holds its operands in registers; one by tensor cores has them in shared memory.
-    BK = 16 if not products or precision == "accurate" else _power(d, 64)
+    BK = 16 if not products or precision == "accurate" else power_of_2(d, 64)
     found = {
         "BM": BM if x.dtype == torch.float32 else BM // 2, "BN": BN, "BK": BK, "D": d if d <= FEW else 0,
         "PRODUCTS": products, "SINGLE": d <= BK, "RETAKE": precision != "tf32", "INPUT": INPUT[precision],
         "num_warps": warps, "num_stages": 2,
     }  # fmt: skip
     if kind == "slopes":
-        found["BC"] = BK if d <= BK else _power(d, 64) if products else 16
+        found["BC"] = BK if d <= BK else power_of_2(d, 64) if products else 16
     return found
 
 
-def _power(size: int, most: int) -> int:
+def power_of_2(size: int, most: int) -> int:
     """The least power of 2 from 16, and at most ``most``, that is no less than ``size``."""
     return min(most, max(16, 1 << (size - 1).bit_length()))
 
@@ -172,7 +187,7 @@ def _sums(
     ox, oy = (x, x) if alone is None else (o.expand(*p.lead, -1).reshape(p.problems, -1).contiguous() for o in alone)
     found = [x.new_empty(p.parts, p.problems, p.n, dtype=torch.float64) for _ in range(1 if alone is None else 3)]
     out = (*found, *found[-1:] * (3 - len(found)))
-    with _on(x.device):
+    with on(x.device):
         sums_kernel[(p.problems * p.blocks, p.parts)](
             p.x, p.y, p.w, ox, oy, p.centre, p.terms, p.free, *out, *p.sizes, *p.strides, **p.constants,
             SAME=y is None, EXCLUDE=exclude, MOMENTS=alone is not None,
@@ -189,7 +204,7 @@ def slopes(
     p = _prepared("slopes", terms, x, y, w, precision)
     d = x.shape[-1]
     found = x.new_empty(p.parts, p.problems, p.n, d, dtype=x.dtype if p.parts == 1 else torch.float64)
-    with _on(x.device):
+    with on(x.device):
         slopes_kernel[(p.problems * p.blocks, p.parts, -(-d // p.constants["BC"]))](
             p.x, p.y, p.w, p.centre, p.terms, p.free, found, *p.sizes, *p.strides, **p.constants,
             SAME=y is None, EXCLUDE=exclude,
@@ -225,10 +240,10 @@ def _prepared(
     problems, (n, d), m = math.prod(lead), x.shape[-2:], y.shape[-2]
     a, b = (part.expand(*lead, *part.shape[-2:]).reshape(problems, *part.shape[-2:]) for part in (x, y))
     v = x.new_empty(1, 1) if w is None else w.to(x.dtype).expand(*lead, m).reshape(problems, m)
-    centre = y.mean(-2).expand(*lead, d).reshape(problems, d).contiguous() if _by_products(x) else x
+    centre = y.mean(-2).expand(*lead, d).reshape(problems, d).contiguous() if by_products(x) else x
     table, free, kinds, squarings = _table(terms, lead, x)
     given = constants(kind, x, precision)
-    BM, blocks, parts, step = _shares(kind, x.device, problems, n, m, given)
+    BM, blocks, parts, step = shares(kind, x.device, problems, n, m, given)
     given |= {"BM": BM, "FORMS": kinds, "SQUARINGS": squarings, "COUNT": len(kinds), "WEIGHTED": w is not None}
     shared = [part.stride(0) if part.shape[0] > 1 else 0 for part in (v, table, free)]
     strides = (*a.stride(), *b.stride(), shared[0], v.stride(1), *shared[1:])
@@ -236,14 +251,14 @@ def _prepared(
     return _Prepared(lead, problems, n, blocks, parts, a, b, v, centre, table, free, sizes, strides, given)
 
 
-def _shares(
+def shares(
     kind: str, device: torch.device, problems: int, n: int, m: int, given: dict[str, Any]
 ) -> tuple[int, int, int, int]:
     """Rows of a block, blocks, parts of the columns, and columns of a part, so that all multiprocessors have work."""
     BM = given["BM"]
     if is_interpreted():  # a tile takes milliseconds whatever its size
-        given["BN"] = _power(m, INTERPRETED)
-        BM = _power(n, INTERPRETED)
+        given["BN"] = power_of_2(m, INTERPRETED)
+        BM = power_of_2(n, INTERPRETED)
         return BM, -(-n // BM), 1, -(-m // given["BN"]) * given["BN"]
     tiles, processors = -(-m // given["BN"]), _multiprocessors(device)
     while BM > LEAST and problems * -(-n // BM) * min(tiles, PARTS) < 2 * processors:
@@ -259,7 +274,7 @@ def _multiprocessors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
-def _on(device: torch.device) -> Any:
+def on(device: torch.device) -> Any:
     """Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 

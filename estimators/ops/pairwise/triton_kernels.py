@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from estimators.ops.pairwise.triton_parts import (
-    apart,
+    added_slopes,
     centred,
     differences,
     norms,
@@ -143,6 +143,7 @@ def slopes_of(
     else:
         found = tl.zeros((BC, BM), tl.float64)
     worst = tl.zeros((BM,), tl.float32)
+    a = worst
     if PRODUCTS:
         a = centred(x_rows, row_ok, x_d, centre, chunk, d, BC)
         if SINGLE:
@@ -175,22 +176,12 @@ def slopes_of(
         if WEIGHTED:
             c = c * of_columns(tl.load(w + columns.to(tl.int64) * w_m, mask=column_ok, other=0.0), PRODUCTS)
         c = tl.where(counted, c, 0.0)
-        if PRODUCTS:
-            if not SINGLE:
-                b = centred(y_columns, column_ok, y_d, centre, chunk, d, BC)
-            found += (tl.sum(c, 1)[:, None] * a - tl.dot(c, b, input_precision=INPUT)).to(tl.float64)
-        elif D > 0:
-            for k in tl.static_range(D):
-                along = tl.sum(c * apart(x_rows + k * x_d, y_columns + k * y_d, row_ok, column_ok), 0).to(tl.float64)
-                found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
-        else:
-            x_k = x_rows + chunk.to(tl.int64) * x_d
-            y_k = y_columns + chunk.to(tl.int64) * y_d
-            for k in range(tl.minimum(BC, d - chunk)):
-                along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 0).to(tl.float64)
-                found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
-                x_k += x_d
-                y_k += y_d
+        if not PRODUCTS:
+            b = c
+        found = added_slopes(
+            found, c, x_rows, y_columns, row_ok, column_ok, centre, a, b, chunk, d, x_d, y_d, BC, D, PRODUCTS, SINGLE,
+            INPUT,
+        )  # fmt: skip
     if not PRODUCTS:
         found = tl.trans(found)
     return found, worst

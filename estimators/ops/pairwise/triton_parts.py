@@ -168,3 +168,28 @@ def norms(x_rows, row_ok, x_d, centre, d, BM: tl.constexpr, BK: tl.constexpr):
         part = centred(x_rows, row_ok, x_d, centre, k, d, BK)
         a2 += tl.sum(part * part, 1)
     return a2
+
+
+@triton.jit
+def added_slopes(
+    found, c, x_rows, y_columns, row_ok, column_ok, centre, a, b, chunk, d, x_d, y_d, BC: tl.constexpr,
+    D: tl.constexpr, PRODUCTS: tl.constexpr, SINGLE: tl.constexpr, INPUT: tl.constexpr,
+):  # fmt: skip
+    """``found`` + Σ_j c_ij (x_i − y_j) in coordinates chunk, …, chunk + BC − 1: (BM, BC) by products, else (BC, BM)."""
+    if PRODUCTS:
+        if not SINGLE:
+            b = centred(y_columns, column_ok, y_d, centre, chunk, d, BC)
+        found += (tl.sum(c, 1)[:, None] * a - tl.dot(c, b, input_precision=INPUT)).to(tl.float64)
+    elif D > 0:
+        for k in tl.static_range(D):
+            along = tl.sum(c * apart(x_rows + k * x_d, y_columns + k * y_d, row_ok, column_ok), 0).to(tl.float64)
+            found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
+    else:
+        x_k = x_rows + chunk.to(tl.int64) * x_d
+        y_k = y_columns + chunk.to(tl.int64) * y_d
+        for k in range(tl.minimum(BC, d - chunk)):
+            along = tl.sum(c * apart(x_k, y_k, row_ok, column_ok), 0).to(tl.float64)
+            found += tl.where((tl.arange(0, BC) == k)[:, None], along[None, :], 0.0)
+            x_k += x_d
+            y_k += y_d
+    return found

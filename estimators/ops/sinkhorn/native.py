@@ -1,4 +1,4 @@
-"""Entropic transport between points on the CPU: a batch of problems with the gradient of the envelope theorem."""
+"""Entropic transport between points on the CPU: a batch of problems by the library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from estimators.ops import native
-from estimators.ops.envelope import Fixed
+from estimators.ops.sinkhorn.points import Given, Path
 from estimators.ops.sinkhorn.solver import Problem, Side, solve
 
 LIMITS = 1e-30, 1e30  # of costs
@@ -42,77 +42,46 @@ def described(x: Tensor) -> str:
     return f"{library.instruction_set if library else None}, {x.dtype}, distances by squared differences"
 
 
-class Transport(torch.autograd.Function):
-    """Dual values of a batch of problems, their errors, gaps and potentials; only the values have a gradient."""
+def solve_batch(given: Given, how: Any) -> tuple[Tensor, ...]:
+    """As `points.Path` says."""
+    problems = _problems(given)
+    found: list[Any] = [None] * len(problems)
+    progress, how = how["progress"], {name: how[name] for name in ("symmetric", "tolerance", "iterations")}
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        y: Tensor,
-        a: Tensor,
-        b: Tensor,
-        epsilon: Tensor,
-        rho: Tensor | None,
-        power: float,
-        how: Any,
-    ) -> tuple[Tensor, ...]:
-        """Of points (B, n, d) and (B, m, d), weights (B, n) and (B, m), ε and ρ (B,)."""
-        problems = _problems(x, y, a, b, epsilon, rho, power)
-        found: list[Any] = [None] * len(problems)
-        progress, how = how["progress"], {name: how[name] for name in ("symmetric", "tolerance", "iterations")}
+    def run(_: int, k: int) -> None:
+        found[k] = solve(*problems[k], workers=each, progress=progress if len(found) == 1 else None, **how)
 
-        def run(_: int, k: int) -> None:
-            found[k] = solve(*problems[k], workers=each, progress=progress if len(found) == 1 else None, **how)
-
-        apart, each = _workers(x, y)
-        native.share_out(len(problems), apart, run)
-        f, g = (torch.stack([getattr(one, name) for one in found]) for name in "fg")
-        numbers = torch.tensor([[one.value, one.error, one.gap] for one in found], dtype=torch.float64)
-        ctx.save_for_backward(x, y, a, b, epsilon, rho, f, g)
-        ctx.power = power
-        outputs = (*numbers.to(x.dtype).unbind(-1), f.to(x.dtype), g.to(x.dtype))
-        ctx.mark_non_differentiable(*outputs[1:])
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Σ_j π_ij ∂c_ij for points, potentials for weights."""
-        x, y, a, b, epsilon, rho, f, g = ctx.saved_tensors
-        problems = _problems(x, y, a, b, epsilon, rho, ctx.power)
-        apart, each = _workers(x, y)
-        found: list[Tensor | None] = [None] * 4
-        for side in (0, 1):
-            if ctx.needs_input_grad[side]:
-                found[side] = torch.empty_like((x, y)[side])
-            if ctx.needs_input_grad[2 + side]:
-                found[2 + side] = weight_slopes((f, g)[side], epsilon, rho).to(x.dtype)
-
-        def run(_: int, k: int) -> None:
-            *given, epsilon_k, rho_k, _ = problems[k]
-            sides = [Side.of(p, w.double(), x.dtype) for p, w in zip(given[:2], given[2:], strict=True)]
-            potentials = f[k], g[k]
-            for own, other in ((0, 1), (1, 0)):
-                if (out := found[own]) is not None:
-                    h = potentials[own], potentials[other]
-                    one = Problem(sides[own], sides[other], *h, [epsilon_k], rho_k, ctx.power, each)
-                    slopes = one.row("slopes", sides[other].weights)
-                    out[k] = (sides[own].weights.unsqueeze(-1) * slopes).to(x.dtype)
-
-        with torch.no_grad():
-            native.share_out(len(problems), apart, run)
-        grad, parts = grads[0], []
-        for part, given in zip(found, (x, y, a, b), strict=True):
-            if part is not None and torch.is_grad_enabled():
-                part = Fixed.apply(part, given)
-            parts.append(None if part is None else grad.reshape(-1, *[1] * (part.ndim - 1)) * part)
-        return *parts, None, None, None, None
+    apart, each = _workers(given.x, given.y)
+    native.share_out(len(problems), apart, run)
+    numbers = torch.tensor([[one.value, one.error, one.gap] for one in found], dtype=torch.float64)
+    return *numbers.unbind(-1), *(torch.stack([getattr(one, name) for one in found]) for name in "fg")
 
 
-def _problems(
-    x: Tensor, y: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, rho: Tensor | None, power: float
-) -> list[tuple[Any, ...]]:
-    x, y, a, b = (t.detach() for t in (x, y, a, b))
+def slopes(given: Given, f: Tensor, g: Tensor, wanted: tuple[bool, bool], how: Any) -> list[Tensor | None]:
+    """As `points.Path` says."""
+    problems = _problems(given)
+    apart, each = _workers(given.x, given.y)
+    found = [torch.empty_like(p) if want else None for want, p in zip(wanted, given[:2], strict=True)]
+
+    def run(_: int, k: int) -> None:
+        *points, epsilon_k, rho_k, _ = problems[k]
+        sides = [Side.of(p, w.double(), p.dtype) for p, w in zip(points[:2], points[2:], strict=True)]
+        potentials = f[k], g[k]
+        for own, other in ((0, 1), (1, 0)):
+            if (out := found[own]) is not None:
+                h = potentials[own], potentials[other]
+                one = Problem(sides[own], sides[other], *h, [epsilon_k], rho_k, given.power, each)
+                out[k] = (sides[own].weights.unsqueeze(-1) * one.row("slopes", sides[other].weights)).to(out.dtype)
+
+    native.share_out(len(problems), apart, run)
+    return found
+
+
+BY = Path(solve_batch, slopes)
+
+
+def _problems(given: Given) -> list[tuple[Any, ...]]:
+    x, y, a, b, epsilon, rho, power = given
     rhos = [math.inf] * len(x) if rho is None else rho.tolist()
     return list(zip(x, y, a, b, epsilon.tolist(), rhos, [power] * len(x), strict=True))
 
@@ -123,11 +92,3 @@ def _workers(x: Tensor, y: Tensor) -> tuple[int, int]:
     work = SWEEPS * n * y.shape[1] * (d + EXPONENTIAL)
     apart = native.threads(B, B * work)
     return apart, 1 if apart > 1 else native.threads(n, work)
-
-
-def weight_slopes(h: Tensor, epsilon: Tensor, rho: Tensor | None) -> Tensor:
-    """The derivative of the dual in the weights with potentials h; for exact marginals up to a constant, unfelt."""
-    if rho is None:
-        return h
-    r, e = rho[..., None], epsilon[..., None]
-    return -r * torch.expm1(-h / r) - e * (-h / r).exp()

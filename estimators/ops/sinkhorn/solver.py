@@ -9,19 +9,19 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from estimators.ops import native
+from estimators.ops.sinkhorn.certificate import certified
+from estimators.ops.sinkhorn.points import CERTAIN, STEP, TIGHTER
 
 KEPT = 2**28  # bytes of a kernel matrix that is kept between evaluations
-STEP = 4.0  # by which ε falls from the largest cost on
 # ε, of the largest cost, that the precision of the points can tell from 0.
 FINEST = {torch.float32: 1e-5, torch.float64: 1e-14}
-CERTAIN = 1e-3  # of |value| + ε: a larger gap is not left, whatever the marginals are
-TIGHTER = 10.0  # by which the marginals are to be better then
 BREATH = 3e9  # pairs after which the caller's thread listens again
 ROUGH = 5e-5  # marginal error from which double precision goes on
 MEMORY = 10  # as in transport.cpp
@@ -181,41 +181,19 @@ def solve(
             sweeps += done
             if not last:
                 break
-            value, gap = _certified(problem, sides, epsilon, rho, power)
+            value, gap = _certified(problem, sides, epsilon, rho)
             if sweeps >= iterations or (error <= goal and gap <= CERTAIN * (abs(value) + epsilon)):
                 return Solved(f, problem.target, value, error, gap)
             goal = min(goal, error) / TIGHTER
     raise AssertionError("unreachable")
 
 
-def _certified(
-    problem: Problem, sides: tuple[Side, Side], epsilon: float, rho: float, power: float
-) -> tuple[float, float]:
-    """The dual value at f and the g that is exact for it, and how much more a feasible plan costs.
-
-    The plan π at (f, g) has exact rows. For exact marginals its columns above b are cut to b, and what is then missing,
-    r of the rows and c of the columns, t in all, is moved independently: π' + r⊗c/t. Of ⟨C, π'⟩ + ε Σ π' log(π'/ab) is
-    left ⟨f + g + ε log cut, π'⟩, and the entropy of a mixture is at most that of its parts and of the mixing.
-    """
+def _certified(problem: Problem, sides: tuple[Side, Side], epsilon: float, rho: float) -> tuple[float, float]:
+    """The dual value at f and the g that is exact for it, and how much more a feasible plan costs."""
     a, b = (side.weights for side in sides)
-    f, g, columns, best = problem.f, problem.g, problem.down, problem.target
-    if rho < math.inf:
-        value = -rho * (torch.expm1(-f / rho) @ a + torch.expm1(-best / rho) @ b)
-        value -= epsilon * ((-best / rho).exp() @ b - 1)
-        rows = a * (-f / rho).exp()
-        cost = f @ rows + g @ columns - epsilon * (rows.sum() - 1)
-        for p, q in ((rows, a), (columns, b)):
-            cost += rho * (torch.xlogy(p, p / q).nan_to_num(0.0) - p + q).sum()
-        return float(value), float(cost - value)
-    value = f @ a + best @ b
-    cut = torch.where(columns > b, b / columns, 1.0)
-    r = a * problem.row("sums", b * (1 - cut))
-    kept = columns * cut
-    c = b - kept
-    cost = f @ (a - r) + (g + epsilon * cut.log()) @ kept
-    t = float(c.sum())
-    if t > 0:
-        cost += r @ problem.row("costs", c) / t - epsilon * (1 - t) * math.log1p(-t)
-        for p, q in ((r, a), (c, b)):
-            cost += epsilon * torch.xlogy(p, p / (t * q)).nan_to_num(0.0).sum()
-    return float(value), float(cost - value)
+    e, r = (torch.tensor(t, dtype=torch.float64) for t in (epsilon, rho))
+    value, gap = certified(
+        a, b, problem.f, problem.g, problem.target, problem.down, e, r if rho < math.inf else None,
+        partial(problem.row, "sums"), partial(problem.row, "costs"),
+    )  # fmt: skip
+    return float(value), float(gap)
