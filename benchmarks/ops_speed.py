@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -231,28 +231,48 @@ def on_the_line() -> Iterator[dict[str, Any]]:
         yield row("S9", pair, times[name] / times["ours"], bar, apart <= 1e-8, f"values {apart:.0e} apart")
 
 
-def rows() -> Iterator[dict[str, Any]]:
-    yield from mmd("S1", 10, Bar(20, 35))
-    yield from mmd("S2", 64, Bar(10, 20))
-    yield from memories()
-    yield from ladders()
-    yield from sliced()
-    yield from on_the_line()
-    yield from transport_speed.rows(seconds, row, Bar)
-    yield from neighbor_speed.rows(seconds, row, Bar)
-    yield from permutation_speed.rows(seconds, row, Bar)
+# What measures which rows.
+PARTS: dict[tuple[str, ...], Callable[[], Iterator[dict[str, Any]]]] = {
+    ("S1",): lambda: mmd("S1", 10, Bar(20, 35)),
+    ("S2",): lambda: mmd("S2", 64, Bar(10, 20)),
+    ("S3",): memories,
+    ("S4",): ladders,
+    ("S5", "S6", "S7", "S10", "S14"): lambda: transport_speed.rows(seconds, row, Bar),
+    ("S8",): sliced,
+    ("S9",): on_the_line,
+    ("S11",): lambda: neighbor_speed.rows(seconds, row, Bar),
+    ("S12", "S13"): lambda: permutation_speed.rows(seconds, row, Bar),
+}
 
 
-def main() -> None:
-    found = []
-    for one in tqdm(rows(), desc="ops", delay=2):
-        found.append(one)
-        figure = "–" if one["figure"] is None else f"{one['figure']:.3g}{one['unit']}"
-        tqdm.write(f"{one['key']:4} {one['title']:55} {figure}  {one['verdict']}  {one['note']}")
+def _kept() -> list[dict[str, Any]]:
+    """The rows on file, where they are of this machine and this torch."""
+    stored, machine = results.read("speed"), results.machine()
+    same = stored is not None and all(stored["machine"][name] == machine[name] for name in ("processor", "cores"))
+    if stored is None or not same or stored["machine"]["versions"]["torch"] != machine["versions"]["torch"]:
+        raise SystemExit("the rows on file are of another machine or torch: measure all of them")
+    return stored["rows"]
+
+
+def main(asked: Sequence[str]) -> None:
+    """All rows, or those that are asked for; the others then stay as they were measured on the same hardware."""
+    unknown = set(asked) - set(TITLES)
+    if unknown:
+        raise SystemExit(f"rows are {', '.join(TITLES)}: got {', '.join(sorted(unknown))}")
+    parts = {keys: measure for keys, measure in PARTS.items() if not asked or set(keys) & set(asked)}
+    anew = {key for keys in parts for key in keys}
+    kept = _kept() if asked else []
+    found = [one for one in kept if one["key"] not in anew]
+    for measure in tqdm(parts.values(), desc="ops", delay=2):
+        for one in measure():
+            found.append(one)
+            figure = "–" if one["figure"] is None else f"{one['figure']:.3g}{one['unit']}"
+            tqdm.write(f"{one['key']:4} {one['title']:55} {figure}  {one['verdict']}  {one['note']}")
+    found.sort(key=lambda one: list(TITLES).index(one["key"]))
     left = [key for key in TITLES if key not in {one["key"] for one in found}]
     about = {"threads": torch.get_num_threads(), "points": N, "repeats": REPEATS, "not_measured": left}
     print(f"written: {results.save('speed', COMMAND, {**about, 'rows': found})}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -101,7 +101,8 @@ def speed(found: dict[str, Any]) -> str:
     left = ", ".join(found["not_measured"])
     return "\n\n".join([
         table(heads, rows),
-        f"Medians of calls in turn, {found['threads']} threads. Not measured yet, as those ops are to come: {left}. "
+        f"Medians of calls in turn, {found['threads']} threads. "
+        + (f"Not measured: {left}. " if left else "")
         + source(found),
     ])  # fmt: skip
 

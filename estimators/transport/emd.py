@@ -151,8 +151,8 @@ class EMD(Estimator):
 
     def _power(self, s: Samples) -> Tensor:
         if self._on_the_line(s):
-            x, y = (p.squeeze(-1) for p in centred(s))
-            return one_dimensional(x, y, self.order, s.x_weights, s.y_weights)
+            # Differences of the points themselves, which no shift would make more exact.
+            return one_dimensional(s.x.squeeze(-1), s.y.squeeze(-1), self.order, s.x_weights, s.y_weights)
         check_finite(s.x, "x")  # before native code, which would crash or answer 0
         check_finite(s.y, "y")
         a, b = weights_of(s)

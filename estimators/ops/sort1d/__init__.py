@@ -7,7 +7,7 @@ than their sorts: the library of `estimators.ops.native` projects, NumPy sorts, 
 from __future__ import annotations
 
 import ctypes
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from estimators.ops import native
 
 Path = Literal["native", "tiled"]
 
+TOGETHER = 4  # directions that the library projects on at once
 SORTED = 10  # coordinates of pairs that a sorted number costs as much as
 
 
@@ -122,15 +123,22 @@ def _one_by_one(x: Tensor, y: Tensor, theta: Tensor, order: float) -> Tensor:
     packed = [x.new_empty(count * width() * d) for count in panels]
     for points, into in zip((x.contiguous(), y.contiguous()), packed, strict=True):
         pack(_at(points), ctypes.c_int64(len(points)), ctypes.c_int64(d), _at(into))
-    count = native.threads(L, L * (n + m) * (SORTED + d))
-    lines = [[x.new_empty(k * width()) for k in panels] for _ in range(count)]
-    found = torch.empty(L, dtype=torch.float64)
+    groups = -(-L // TOGETHER)
+    whole = theta.new_zeros(groups, TOGETHER, d)
+    whole.view(-1, d)[:L] = theta
+    count = native.threads(groups, L * (n + m) * (SORTED + d))
+    lines = [[x.new_empty(TOGETHER, k * width()) for k in panels] for _ in range(count)]
+    found = torch.zeros(groups * TOGETHER, dtype=torch.float64)
     i, j, w = (part.numpy() for part in coupling(n, m, x.device)) if n != m else (None, None, None)
 
-    def run(worker: int, direction: int) -> None:
-        for into, own, whole in zip(lines[worker], packed, panels, strict=True):
-            project(_at(own), ctypes.c_int64(whole), ctypes.c_int64(d), _at(theta[direction]), _at(into))
-        a, b = lines[worker][0].numpy()[:n], lines[worker][1].numpy()[:m]
+    def run(worker: int, group: int) -> None:
+        for into, own, length in zip(lines[worker], packed, panels, strict=True):
+            project(_at(own), ctypes.c_int64(length), ctypes.c_int64(d), _at(whole[group]), _at(into))
+        for k in range(min(TOGETHER, L - group * TOGETHER)):
+            found[group * TOGETHER + k] = compared(*(into[k].numpy() for into in lines[worker]))
+
+    def compared(a: Any, b: Any) -> float:
+        a, b = a[:n], b[:m]
         a.sort()
         b.sort()
         if w is None:
@@ -140,10 +148,10 @@ def _one_by_one(x: Tensor, y: Tensor, theta: Tensor, order: float) -> Tensor:
             gap *= gap
         else:
             gap = abs(gap) ** order if order != 1 else abs(gap)
-        found[direction] = float(gap.mean(dtype="float64") if w is None else w @ gap)
+        return float(gap.mean(dtype="float64") if w is None else w @ gap)
 
-    native.share_out(L, count, run)
-    return found.to(x.dtype)
+    native.share_out(groups, count, run)
+    return found[:L].to(x.dtype)
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
