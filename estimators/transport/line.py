@@ -71,8 +71,8 @@ def root(value: Tensor, order: float) -> Tensor:
     """value^(1/order), with the subgradient 0 at 0."""
     if order == 1:
         return value
-    positive = value > 0
-    return torch.where(positive, torch.where(positive, value, 1.0).pow(1 / order), 0.0)
+    none = value <= 0  # false for NaN, which stays
+    return torch.where(none, 0.0, torch.where(none, 1.0, value).pow(1 / order))
 
 
 def rooted_inference(found: Inference, order: float) -> Inference:

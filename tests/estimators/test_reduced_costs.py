@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 import estimators as est
-from estimators.ops import native, reduced_costs
+from estimators.ops import native, reduced_costs, sinkhorn, sort1d
 from estimators.transport import arcs
 
 needs_library = pytest.mark.skipif(native.library() is None, reason="the library is not built")
@@ -132,3 +132,35 @@ def test_where_few_arcs_do_not_pay_is_said():
     x, w = drawn(2000, 2), torch.full((2000,), 1 / 2000, dtype=torch.float64)
     assert "fewer than" in arcs.why_not(x[:100], x, w[:100], w, 2)
     assert arcs.why_not(x, x, torch.cat([w[:-1], w.new_zeros(1)]), w, 2) == "points without weight"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_shapes_that_do_not_fit_are_refused(path):
+    """The library would read beyond their end."""
+    x, y, g = drawn(5, 3), drawn(4, 3, seed=1), drawn(4, seed=2)
+    with pytest.raises(ValueError, match=r"g must have one number a point, \(4,\): got shape \(3,\)"):
+        reduced_costs.lowest(x, y, g[:3], 2, path=path)
+    with pytest.raises(ValueError, match=r"f must have one number a point, \(5,\)"):
+        reduced_costs.below(x, y, g, g, 0.0, 2, path=path)
+    with pytest.raises((ValueError, RuntimeError)):
+        reduced_costs.lowest(x, y[:, :2], g, 2, path=path)
+
+
+def test_transport_and_lines_refuse_shapes_that_do_not_fit():
+    x, y, a, b = drawn(5, 3), drawn(4, 3, seed=1), torch.full((5,), 0.2).double(), torch.full((4,), 0.25).double()
+    cost, epsilon = sinkhorn.Cost(lambda p, q: torch.cdist(p, q) ** 2, 2.0), torch.tensor(0.5).double()
+    for given in ((x, y[:, :2], a, b), (x, y, a, a), (x, y, b, b)):
+        assert sinkhorn.explain(*given, cost).path == "dense"
+        with pytest.raises(RuntimeError):
+            sinkhorn.transport(*given, epsilon, cost)
+    for given in ((x, y[:, :2], drawn(2, 3)), (x, y, drawn(2, 2))):
+        with pytest.raises(RuntimeError):
+            sort1d.projected(*given, 2)
+
+
+def test_points_that_are_no_numbers_have_no_distance():
+    x, y = drawn(50, 3), drawn(50, 3, seed=1)
+    x[3, 1] = torch.nan
+    assert est.SlicedWasserstein()(x, y).isnan()
+    with pytest.raises(ValueError, match="the costs between x and y must be finite"):
+        est.Sinkhorn()(x, y)

@@ -32,7 +32,7 @@ class Explained(NamedTuple):
 
 def explain(x: Tensor, y: Tensor, power: float) -> Explained:
     """The path: "native", the library of `estimators.ops.native`, or "tiled", torch."""
-    why = why_not(x, y, x, y, power)
+    why = why_not(x, y, x[:, 0], y[:, 0], power)
     return Explained("tiled", why) if why else Explained("native", "distances by squared differences")
 
 
@@ -40,9 +40,9 @@ def lowest(x: Tensor, y: Tensor, g: Tensor, power: float, path: Path | None = No
     """min_j ‖x_i − y_j‖^p − g_j, (n,), in the dtype of the points. Cost: O(nmd) time, O((n + m)d) memory.
 
     Raises:
-        ValueError: a path that cannot be taken, and why.
+        ValueError: potentials of another length than the points; a path that cannot be taken, and why.
     """
-    if not _is_native(x, y, power, path):
+    if not _is_native(x, y, power, path, None, g):
         return torch.cat([(C - g).amin(-1) for _, C in _tiles(x, y, power)])
     problem = _problem(x, y, g, power)
     out = torch.empty(len(x), dtype=torch.float64)
@@ -58,9 +58,9 @@ def below(
     Cost: O(nmd) time, O((n + m)d) memory and what is found.
 
     Raises:
-        ValueError: a path that cannot be taken, and why.
+        ValueError: potentials of another length than the points; a path that cannot be taken, and why.
     """
-    if not _is_native(x, y, power, path):
+    if not _is_native(x, y, power, path, f, g):
         parts = [
             (C - f[start : start + len(C), None] - g < limit).nonzero() + torch.tensor([start, 0])
             for start, C in _tiles(x, y, power)
@@ -83,10 +83,13 @@ def below(
         room = int(found.max())
 
 
-def _is_native(x: Tensor, y: Tensor, power: float, path: Path | None) -> bool:
+def _is_native(x: Tensor, y: Tensor, power: float, path: Path | None, *potentials: Tensor | None) -> bool:
     if path not in (None, "native", "tiled"):
         raise ValueError(f'path must be None, "native" or "tiled": got {path!r}')
-    why = why_not(x, y, x, y, power)
+    for name, h, points in zip("fg", potentials, (x, y), strict=True):
+        if h is not None and h.shape != points.shape[:1]:
+            raise ValueError(f"{name} must have one number a point, ({len(points)},): got shape {tuple(h.shape)}")
+    why = why_not(x, y, x[:, 0], y[:, 0], power)
     if path == "native" and why:
         raise ValueError(f'path="native" cannot be taken: {why}')
     return path != "tiled" and not why

@@ -64,6 +64,8 @@ def solve(
     none_x, none_y = a == 0, b == 0
     # Between two points without weight nothing holds f + g − C down, and 0·∞ would be no number.
     padded = none_x[..., :, None] & none_y[..., None, :] if bool(none_x.any()) and bool(none_y.any()) else None
+    if not bool(torch.isfinite(top).all()):
+        raise ValueError(f"the costs between x and y must be finite: the largest is {float(top.sum())}")
     steps = max(0, math.ceil(math.log(max(float((top / epsilon).max()), 1.0), 4.0)))
 
     def damp(h: Tensor, e: Tensor) -> Tensor:

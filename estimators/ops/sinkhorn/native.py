@@ -26,6 +26,8 @@ def why_not(x: Tensor, y: Tensor, a: Tensor, b: Tensor, power: float | None) -> 
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or y.dtype != x.dtype:
         return f"points of {x.dtype} and {y.dtype}"
+    if x.shape[-1] != y.shape[-1] or (a.shape[-1], b.shape[-1]) != (x.shape[-2], y.shape[-2]):
+        return "shapes that do not fit"  # which torch refuses in its own words
     if not x.numel() or not y.numel():
         return "no points"
     if native.library() is None:

@@ -64,6 +64,8 @@ def _why_not(x: Tensor, y: Tensor, theta: Tensor) -> str:
         return "points that are not on the CPU, or a transform of torch.func"
     if x.ndim > 2 or y.ndim > 2 or theta.ndim > 2:
         return "a batch"
+    if not x.shape[-1] == y.shape[-1] == theta.shape[-1] or not x.numel() or not y.numel():
+        return "shapes that do not fit, or no points"
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, y, theta)):
         return "a gradient"
     if x.dtype not in native.SUFFIX or any(t.dtype != x.dtype for t in (y, theta)):
