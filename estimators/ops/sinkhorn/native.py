@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from estimators.ops import native
+from estimators.ops.pairwise import forms
 from estimators.ops.sinkhorn.points import Given, Path
 from estimators.ops.sinkhorn.solver import Problem, Side, solve
 
@@ -26,10 +27,8 @@ def why_not(x: Tensor, y: Tensor, a: Tensor, b: Tensor, power: float | None) -> 
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or y.dtype != x.dtype:
         return f"points of {x.dtype} and {y.dtype}"
-    if x.shape[-1] != y.shape[-1] or (a.shape[-1], b.shape[-1]) != (x.shape[-2], y.shape[-2]):
-        return "shapes that do not fit"  # which torch refuses in its own words
-    if not x.numel() or not y.numel():
-        return "no points"
+    if wrong := forms.misfit(x, y, a, b):
+        return wrong
     if native.library() is None:
         return "the library is not built: python -m estimators.ops.native"
     largest = max(float(p.detach().square().sum(-1).amax()) for p in (x, y)) ** (power / 2)
