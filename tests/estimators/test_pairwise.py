@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import time
 
 import pytest
 import torch
@@ -306,20 +305,6 @@ def test_where_a_compiler_is_the_library_is_built():
     if shutil.which("g++") is None:
         pytest.skip("no compiler")
     assert native.library() is not None, "run python -m estimators.ops.native"
-
-
-def test_a_failure_in_a_thread_stops_the_others_and_is_raised():
-    done = []
-
-    def run(worker, task):
-        if task == 3:
-            raise KeyboardInterrupt
-        time.sleep(0.01)
-        done.append(task)
-
-    with pytest.raises(KeyboardInterrupt):
-        native.share_out(1000, 2, run)
-    assert len(done) < 20
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch, tmp_path, capsys):

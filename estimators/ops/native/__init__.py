@@ -1,8 +1,8 @@
 """The CPU library of the ops: a few C++ sources, built for each instruction set, chosen when it is loaded.
 
 ``python -m estimators.ops.native`` builds it where a C++ compiler is; without it the ops run on torch, with the same
-results and more slowly. Calls release the interpreter's lock, so that Python's own threads share out the work: no
-second OpenMP runtime is loaded beside torch's.
+results and more slowly. Calls release the interpreter's lock, so that threads share out the work: those of torch's own
+OpenMP runtime (`team`); no second one is loaded beside it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import ctypes
 import functools
 import hashlib
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from estimators.ops.native import team
 
 HERE = Path(__file__).parent
 SOURCES = sorted(HERE.glob("*.cpp"))
@@ -90,20 +91,10 @@ def threads(tasks: int, work: float) -> int:
 def together(count: int, run: Callable[[int], None], stop: Callable[[], None]) -> None:
     """Call ``run(worker)`` for all workers at once, for work in which they wait for each other.
 
-    After Ctrl-C or an exception in the caller's own thread ``stop`` is called, which must end the waiting.
+    After Ctrl-C or an exception ``stop`` is called, which must end the waiting, and it is raised.
     """
-    others = [threading.Thread(target=run, args=(worker,), daemon=True) for worker in range(1, count)]
-    try:
-        for thread in others:
-            thread.start()
-        run(0)
-    except BaseException:
-        stop()
-        raise
-    finally:
-        for thread in others:
-            if thread.ident is not None:
-                thread.join()
+    loaded = library()
+    team.at_once(count, run, stop, loaded.c if loaded else None)
 
 
 def share_out(
@@ -117,27 +108,13 @@ def share_out(
     ``progress`` is given those of the caller's own thread, and gives them back one by one. After Ctrl-C or an exception
     in any thread, no task is begun and it is raised.
     """
-    failures: list[BaseException] = []
+    ended: list[bool] = []
 
-    def work(worker: int, own: Iterable[int]) -> None:
-        try:
-            for task in own:
-                if failures:
-                    return
-                run(worker, task)
-        except BaseException as failure:  # Ctrl-C too: the others stop, and the caller gets it
-            failures.append(failure)
+    def work(worker: int) -> None:
+        own = range(worker, tasks, count)
+        for task in own if worker else progress(own):
+            if ended:
+                return
+            run(worker, task)
 
-    shares = [range(worker, tasks, count) for worker in range(count)]
-    others = [threading.Thread(target=work, args=given, daemon=True) for given in enumerate(shares)][1:]
-    for thread in others:
-        thread.start()
-    work(0, progress(shares[0]))
-    for thread in others:
-        try:
-            thread.join()
-        except KeyboardInterrupt as interrupt:
-            failures.append(interrupt)
-            thread.join()
-    if failures:
-        raise failures[0]
+    together(count, work, lambda: ended.append(True))

@@ -1,0 +1,92 @@
+"""Threads that share out work, on torch's OpenMP runtime or of Python."""
+
+import os
+import threading
+import time
+
+import pytest
+import torch
+
+from estimators.ops import native
+from estimators.ops.native import team
+
+
+@pytest.fixture(params=["OpenMP", "Python"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "Python":
+        monkeypatch.setattr(team, "_runtime", lambda process: None)
+    elif native.library() is None or team._runtime(os.getpid()) is None:
+        pytest.skip("no library, or torch has no GOMP_parallel")
+    return request.param
+
+
+def test_each_task_is_done_once_by_its_worker_and_the_first_worker_is_the_caller():
+    done = []
+    native.share_out(10, 3, lambda worker, task: done.append((task, worker, threading.get_ident())))
+    assert sorted(pair[:2] for pair in done) == [(task, task % 3) for task in range(10)]
+    assert {thread for _, worker, thread in done if worker == 0} == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_workers_may_wait_for_each_other(count):
+    barrier = threading.Barrier(count)
+    native.together(count, lambda worker: barrier.wait(20) and None, barrier.abort)
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_a_failure_in_a_thread_stops_the_others_and_is_raised(worker):
+    done = []
+
+    def run(own, task):
+        if task == 2 + worker:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+        done.append(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        native.share_out(1000, 2, run)
+    assert len(done) < 20
+
+
+def test_work_may_be_shared_out_within_a_share():
+    done = []
+
+    def outer(_, task):
+        native.share_out(2, 2, lambda _, inner: done.append((task, inner)))
+
+    native.share_out(2, 2, outer)
+    assert sorted(done) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_torch_keeps_its_threads():
+    """Its operations in a worker must not start teams of their own, nor change the team of those behind."""
+    x = torch.arange(200_000.0)
+    sums = torch.zeros(2, dtype=torch.float64)
+
+    def run(_, task):
+        sums[task] = x.double().mul(task + 1).sum()
+
+    before = torch.get_num_threads()
+    native.share_out(2, 2, run)
+    assert sums.tolist() == [19_999_900_000.0, 39_999_800_000.0]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have():
+    native.share_out(2, 2, lambda worker, task: None)
+    child = os.fork()
+    if child == 0:
+        done = []
+        native.share_out(2, 2, lambda worker, task: done.append(task))
+        os._exit(0 if sorted(done) == [0, 1] else 1)
+    for _ in range(200):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child still waits after 20 s")
+    assert os.waitstatus_to_exitcode(status) == 0
