@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from estimators.ops import native, sinkhorn
 from estimators.ops.pairwise import triton
-from estimators.ops.sinkhorn import dense
+from estimators.ops.sinkhorn import dense, solver
 
 needs_library = pytest.mark.skipif(native.library() is None, reason="the library is not built")
 SIZES = [(1, 1, 1), (63, 64, 2), (65, 63, 10), (300, 257, 3), (64, 1, 33)]
@@ -210,6 +210,31 @@ def test_the_path_is_told_and_can_be_forced(monkeypatch):
     torch.testing.assert_close(*both, rtol=1e-6, atol=0)
     monkeypatch.setattr(native, "library", lambda: None)
     assert sinkhorn.explain(x, y, *a, cost(2)) == ("dense", "the library is not built: python -m estimators.ops.native")
+
+
+@needs_library
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_solver_that_is_interrupted_goes_on_where_it_was(monkeypatch, power, kept):
+    """For Ctrl-C and for progress the library returns after so many pairs: as many sweeps as in one call must do."""
+    x, y = drawn(300, 3), drawn(200, 3, seed=1) + 1
+    a, b = weights(300, seed=2), weights(200, seed=3)
+    swept, found = [], []
+    solve = solver.Problem.solve
+
+    def counted(self, *given):
+        done, error = solve(self, *given)
+        swept[-1] += done
+        return done, error
+
+    monkeypatch.setattr(solver.Problem, "solve", counted)
+    monkeypatch.setattr(solver, "KEPT", solver.KEPT if kept else 0)
+    for breath in (solver.BREATH, 1.0):
+        monkeypatch.setattr(solver, "BREATH", breath)
+        swept.append(0)
+        found.append(solved(x, y, a, b, 0.05, power, tolerance=1e-6, iterations=5000, path="native"))
+    assert swept[0] <= swept[1] <= 1.1 * swept[0] + 2
+    assert float(found[1].value) == pytest.approx(float(found[0].value), rel=1e-9)
 
 
 @needs_library

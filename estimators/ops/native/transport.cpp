@@ -36,8 +36,9 @@ struct Transport {
     double *columns, *found;           // (workers, stride), (workers, FOUND)
     const double* epsilons;            // that fall to the last, which counts
     int64_t n, m, d, stride, each;
-    double rho, order, tolerance, error;
-    int32_t stages, symmetric, most, pairs, done, converged, workers;  // pairs: of L-BFGS, 0 at first
+    double rho, order, tolerance, error, value, grain;
+    int32_t stages, symmetric, most, done, converged, workers;
+    int32_t pairs, evaluated;  // of L-BFGS, 0 at first; whether the arrays are those of an evaluation at g
     std::atomic<int32_t> arrived, passed, abandoned;
 };
 
@@ -53,6 +54,7 @@ constexpr double FAR = 40;          // |u| and |v| at which K has lost digits
 constexpr double ROUNDING = 4;      // units of rounding, of ε, that a value of the dual may seem to fall by
 constexpr double STEEP = 0.9;       // share of a slope that is left after a step which was too short
 constexpr double FURTHER = 4, SHORTEST = 1e-3;
+constexpr int32_t SHORTENED = 6;    // times, until a step is shorter than that and then a plain sweep
 constexpr int64_t DOWN = 256;       // rows that are added in the points' precision before the sums become double
 
 constexpr int64_t SPINS = 1000;     // turns of waiting, some 0.05 ms, before other threads are let in
@@ -406,8 +408,9 @@ void direction(Transport& s, int64_t next, const Scale& z) {
     }
 }
 
-// Potentials at the last ε until the columns are right to the tolerance in L1, or `most` evaluations are done. f is then
-// exact for g, and `target` for f. Symmetric problems take averaged steps, g + (f − g)/2, which halve the error.
+// Potentials at the last ε until the columns are right to the tolerance in L1, or `most` evaluations are done and those
+// by which the last step is shortened. f is then exact for g, and `target` for f. Symmetric problems take averaged steps,
+// g + (f − g)/2, which halve the error. A further call goes on where this one ended.
 template <class T> void solve(Transport& s, int64_t worker) {
     const Slice rows = slice(s.n, worker, s.workers, R), columns = slice(s.stride, worker, s.workers, Vector<T>::W);
     const int64_t m = s.m;
@@ -425,12 +428,13 @@ template <class T> void solve(Transport& s, int64_t worker) {
     }
     Scale z(s.epsilons[s.stages - 1], s.rho);
     for (int64_t j = columns.begin; j < columns.end && j < m; ++j) s.g[j] = s.at[j];
-    Evaluated best = {}, now = evaluate<T>(s, worker, rows, columns, true, z);
+    z.grain = s.grain;
+    Evaluated best = {}, now = {s.value, s.error, true};
+    if (!s.evaluated) now = evaluate<T>(s, worker, rows, columns, true, z), ++done;
     if (!now.whole) return;
     int64_t next = s.pairs;
     double length = 1;
     for (bool first = true, turn = true;; first = false) {
-        ++done;
         const double noise = ROUNDING * std::ldexp(1.0, -Lane<T>::mantissa) * z.epsilon;
         const bool better = first || s.symmetric || now.value >= best.value - noise;
         if (better) {
@@ -450,7 +454,7 @@ template <class T> void solve(Transport& s, int64_t worker) {
         }
         if (!together(s)) return;
         if (better) {
-            next = s.found[CURVED] > 0 ? next + 1 : 0;
+            if (!first) next = s.found[CURVED] > 0 ? next + 1 : 0;
             turn = !(s.found[TOO_SHORT] > 0);  // where the slope is nearly what it was: on, and further
             length = turn ? 1 : length * FURTHER;
         } else if ((length /= FURTHER) < SHORTEST) {
@@ -458,9 +462,9 @@ template <class T> void solve(Transport& s, int64_t worker) {
         } else {
             turn = false;
         }
-        const bool over = best.error <= s.tolerance || done >= s.most;
-        if (over && better) break;
-        if (over) {
+        const bool over = done >= s.most + (better ? 0 : SHORTENED);
+        if (better && (over || best.error <= s.tolerance)) break;
+        if (over) {  // back to g
             move(s.g, 0);
         } else if (s.symmetric) {
             move(s.f, 0.5);
@@ -470,12 +474,13 @@ template <class T> void solve(Transport& s, int64_t worker) {
             for (int64_t j = columns.begin; j < columns.end && j < m; ++j) s.at[j] = s.g[j] + length * s.step[j];
         }
         if (!together(s)) return;
-        now = evaluate<T>(s, worker, rows, columns, false, z);
+        now = evaluate<T>(s, worker, rows, columns, false, z), ++done;
         if (!now.whole) return;
         if (over) now.value = best.value;
     }
     if (worker == 0) {
-        s.error = best.error, s.done = done, s.converged = best.error <= s.tolerance;
+        s.error = best.error, s.value = best.value, s.grain = z.grain, s.evaluated = 1;
+        s.done = done, s.converged = best.error <= s.tolerance;
         s.pairs = next < MEMORY ? next : MEMORY + next % MEMORY;
     }
 }

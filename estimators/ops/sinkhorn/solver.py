@@ -36,9 +36,9 @@ class _Transport(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("at", "slope", "step", "kept", "memory", "K", "room")),
         *((name, ctypes.c_void_p) for name in ("high", "low", "mass", "columns", "found", "epsilons")),
         *((name, ctypes.c_int64) for name in ("n", "m", "d", "stride", "each")),
-        *((name, ctypes.c_double) for name in ("rho", "order", "tolerance", "error")),
-        *((name, ctypes.c_int32) for name in ("stages", "symmetric", "most", "pairs", "done", "converged", "workers")),
-        *((name, ctypes.c_int32) for name in ("arrived", "passed", "abandoned")),
+        *((name, ctypes.c_double) for name in ("rho", "order", "tolerance", "error", "value", "grain")),
+        *((name, ctypes.c_int32) for name in ("stages", "symmetric", "most", "done", "converged", "workers")),
+        *((name, ctypes.c_int32) for name in ("pairs", "evaluated", "arrived", "passed", "abandoned")),
     )
 
 
@@ -94,7 +94,7 @@ class Problem:
             *(_at(t) for t in (x.rows, y.panels, x.weights, y.weights, f, g, self.down, u, absorbed, w, self.target)),
             *(_at(t) for t in (at, slope, step, kept, memory)), None, _at(room),
             *(_at(t) for t in (high, low, self.mass, columns, found, fall)), n, m, d, stride, each,
-            rho, power, 0.0, math.inf, len(epsilons), 0, 0, 0, 0, 0, workers, 0, 0, 0,
+            rho, power, 0.0, math.inf, 0.0, 0.0, len(epsilons), 0, 0, 0, 0, workers, 0, 0, 0, 0, 0,
         )  # fmt: skip
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -119,7 +119,7 @@ class Problem:
             self.K = torch.empty(c.n * c.stride, dtype=self.dtype)
             c.K = self.K.data_ptr()
         while True:
-            c.most = max(2, min(most - done, int(BREATH / (c.n * c.m))))
+            c.most = max(1, min(most - done, int(BREATH / (c.n * c.m))))
             self.call("solve")
             done += c.done
             self.fall[0], c.stages = self.fall[-1].clone(), 1
@@ -130,6 +130,7 @@ class Problem:
 
     def row(self, name: str, weights: Tensor) -> Tensor:
         """Σ_j w_j π_ij for "sums", Σ_j w_j c_ij for "costs", Σ_j w_j π_ij ∂c_ij/∂x_i for "slopes"; π unweighted."""
+        self.c.evaluated = 0
         self.call("prepare")
         self.mass.zero_()[: len(weights)] = weights
         shape = (self.c.n, self.c.d) if name == "slopes" else (self.c.n,)
