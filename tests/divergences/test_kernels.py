@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 
 from divergences import kernels as K
 from divergences._spec import from_spec, to_spec
@@ -147,6 +148,20 @@ def test_median_is_that_of_all_pairs_in_any_order():
     assert (K.Gaussian("median") * K.Laplace(("median", 1.0))).resolved(x).right.bandwidth == (resolved.bandwidth, 1.0)
     assert K.median_distance(np.zeros((10, 2))) == 1.0
     assert K.median_distance(np.r_[np.zeros((9, 1)), [[2.0]]]) == 2.0
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (3, 2), (4, 5), (63, 40), (300, 3)])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_median_is_the_lower_one_of_the_pairs(n, d, offset):
+    """Both of a spread sample, whose distances are matrix products, and of one that is mostly copies."""
+    rng = np.random.default_rng(n)
+    spread = rng.normal(size=(n, d)) + offset
+    copies = np.where(rng.random((n, 1)) < 0.6, spread[:1], spread)
+    for x in (spread, copies):
+        pairs = np.sort(pdist(x))
+        pairs = pairs if np.quantile(pairs, 0.5, method="lower") > 0 else pairs[pairs > 0]
+        expected = pairs[(len(pairs) - 1) // 2] if len(pairs) else 1.0
+        assert K.median_distance(x) == pytest.approx(expected, rel=1e-11 if offset == 0 else 1e-8)
 
 
 def test_large_samples_use_evenly_strided_rows():
