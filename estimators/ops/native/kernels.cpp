@@ -121,19 +121,42 @@ template <class T> INLINE ivec<T> counted(int32_t pairs, int64_t i, int64_t colu
     return pairs == OTHERS ? (ivec<T>)(j != 0) : (ivec<T>)(j > 0);
 }
 
+// One of a batch of problems, whose arrays follow each other.
 struct Problem {
     const void *x, *panels;  // (n, d) in rows, and (⌈m/W⌉, d, W)
-    const void *v, *w;       // weights of columns, padded by zeros to ⌈m/W⌉·W, and of rows, (n,)
+    const void *v, *w;       // weights of columns, padded by zeros to ⌈m/W⌉·W, and of rows, (n,) or none: those of columns
     const void *ox, *oy;     // for moments: what rows and columns (padded as v) add to the kernel by themselves
-    int64_t m, d;
+    int64_t n, m, d, step;   // step: from the terms of a problem to those of the next
     const Term* terms;
     int32_t count, pairs;
 };
+
+template <class T> Problem of_batch(const Problem& s, int64_t b) {
+    const int64_t stride = (s.m + Vector<T>::W - 1) / Vector<T>::W * Vector<T>::W;
+    const auto at = [&](const void* array, int64_t each) { return array ? (const T*)array + b * each : nullptr; };
+    const void *const v = at(s.v, stride), *const w = s.w ? at(s.w, s.n) : v;
+    return {at(s.x, s.n * s.d), at(s.panels, stride * s.d), v,   w, at(s.ox, s.n), at(s.oy, stride), s.n, s.m, s.d, s.step,
+            s.terms + b * s.step,        s.count, s.pairs};
+}
+
+// Rows begin to end of all problems, one problem after another: `run(problem, its number, own rows)`.
+template <class T, class Run> void each_problem(const Problem& s, int64_t begin, int64_t end, const Run& run) {
+    const Flushed flushed;
+    for (int64_t b = begin / s.n; b * s.n < end; ++b) {
+        const int64_t first = b * s.n, last = first + s.n;
+        run(of_batch<T>(s, b), b, (begin > first ? begin : first) - first, (end < last ? end : last) - first);
+    }
+}
 
 // Where sums go. To each row i of [begin, end) Σ_j v_j k_ij is added; to each column, where there are any, Σ_i w_i k_ij of
 // these rows. Moments are these with k_ij + ox_i + oy_j for k_ij, the same with v² and w², and w_i² Σ_j v_j² k_ij².
 struct Sums {
     double *rows, *columns, *rows_2, *columns_2, *squares;
+
+    Sums of_batch(const Problem& s, int64_t b) const {
+        const auto at = [&](double* array, int64_t each) { return array ? array + b * each : nullptr; };
+        return {at(rows, s.n), at(columns, s.m), at(rows_2, s.n), at(columns_2, s.m), at(squares, s.n)};
+    }
 };
 
 template <class T, bool MOMENTS> void sums(const Problem& s, int64_t begin, int64_t end, const Sums& out) {
@@ -244,18 +267,24 @@ extern "C" {
 #define EXPORT(T, suffix)                                                                                      \
     int64_t width_##suffix() { return Vector<T>::W; }                                                          \
     int64_t room_##suffix() { return R * Vector<T>::L; }                                                       \
-    void pack_##suffix(const T* y, int64_t n, int64_t d, T* panels) { pack<T>(y, n, d, panels); }              \
+    void pack_##suffix(const T* y, int64_t B, int64_t n, int64_t d, T* panels) {                               \
+        const int64_t width = Vector<T>::W, step = (n + width - 1) / width * width * d;                        \
+        for (int64_t b = 0; b < B; ++b) pack<T>(y + b * n * d, n, d, panels + b * step);                       \
+    }                                                                                                          \
     void sums_##suffix(const Problem* s, int64_t begin, int64_t end, const Sums* out) {                        \
-        const Flushed flushed;                                                                                 \
-        sums<T, false>(*s, begin, end, *out);                                                                  \
+        each_problem<T>(*s, begin, end, [&](const Problem& own, int64_t b, int64_t first, int64_t last) {      \
+            sums<T, false>(own, first, last, out->of_batch(own, b));                                           \
+        });                                                                                                    \
     }                                                                                                          \
     void moments_##suffix(const Problem* s, int64_t begin, int64_t end, const Sums* out) {                     \
-        const Flushed flushed;                                                                                 \
-        sums<T, true>(*s, begin, end, *out);                                                                   \
+        each_problem<T>(*s, begin, end, [&](const Problem& own, int64_t b, int64_t first, int64_t last) {      \
+            sums<T, true>(own, first, last, out->of_batch(own, b));                                            \
+        });                                                                                                    \
     }                                                                                                          \
     void slopes_##suffix(const Problem* s, int64_t begin, int64_t end, double* out, T* room) {                 \
-        const Flushed flushed;                                                                                 \
-        slopes<T>(*s, begin, end, out, room);                                                                  \
+        each_problem<T>(*s, begin, end, [&](const Problem& own, int64_t b, int64_t first, int64_t last) {      \
+            slopes<T>(own, first, last, out + b * own.n * own.d, room);                                        \
+        });                                                                                                    \
     }
 EXPORT(float, f32)
 EXPORT(double, f64)

@@ -15,10 +15,11 @@ from estimators.ops import native
 from estimators.ops.pairwise import forms, gradient
 from estimators.ops.pairwise.forms import POINTS, Term
 
-ROWS = 256  # of a task
+ROWS = 256  # of a task, at the least
+PART = 400_000  # coordinates of pairs of a task: some 30 µs
 EVERY, OTHERS, ABOVE = range(3)  # all pairs; those with j ≠ i; those with j > i
 LEAST = 8  # coordinates that a kernel value costs, at the least
-FEWEST = 4096  # pairs of each problem of a batch, from which a call of the library for each pays
+FEWEST = 1024  # pairs of each problem of a batch, from which the library is as fast as torch for all at once
 
 
 class _Term(ctypes.Structure):
@@ -38,8 +39,7 @@ class _Problem(ctypes.Structure):
         ("w", ctypes.c_void_p),
         ("ox", ctypes.c_void_p),
         ("oy", ctypes.c_void_p),
-        ("m", ctypes.c_int64),
-        ("d", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("n", "m", "d", "step")),
         ("terms", ctypes.c_void_p),
         ("count", ctypes.c_int32),
         ("pairs", ctypes.c_int32),
@@ -103,16 +103,16 @@ class _Packed(NamedTuple):
     panels: Tensor  # (B, ⌈m/W⌉, d, W)
     v: Tensor  # (B, ⌈m/W⌉·W)
     m: int
-    terms: list[Any]
+    terms: Any  # (B or 1) times as many as the kernel has
+    each: int  # terms of the kernel
 
-    def problem(self, b: int, pairs: int, w: Tensor | None = None, alone: tuple[Tensor, Tensor] | None = None) -> Any:
-        """Problem ``b``; without ``w`` rows have the weights of columns."""
-        x, terms = self.x[b], self.terms[b]
-        ox, oy = (None, None) if alone is None else (part[b].data_ptr() for part in alone)
-        v = self.v[b].data_ptr()
+    def problem(self, pairs: int, w: Tensor | None = None, alone: tuple[Tensor, Tensor] | None = None) -> Any:
+        """The first problem, which the others follow; without ``w`` rows have the weights of columns."""
+        ox, oy = (None, None) if alone is None else (part.data_ptr() for part in alone)
+        step = self.each if len(self.terms) > self.each else 0
         return _Problem(
-            x.data_ptr(), self.panels[b].data_ptr(), v, v if w is None else w[b].data_ptr(), ox, oy,
-            self.m, x.shape[1], ctypes.addressof(terms), len(terms), pairs,
+            self.x.data_ptr(), self.panels.data_ptr(), self.v.data_ptr(), None if w is None else w.data_ptr(), ox, oy,
+            self.x.shape[1], self.m, self.x.shape[2], step, ctypes.addressof(self.terms), self.each, pairs,
         )  # fmt: skip
 
     def padded(self, values: Tensor) -> Tensor:
@@ -120,6 +120,12 @@ class _Packed(NamedTuple):
         found = self.v.new_zeros(self.v.shape)
         found[:, : self.m] = values.expand(*self.lead, self.m).reshape(-1, self.m)
         return found
+
+    def parts(self, work: float) -> list[tuple[int, int]]:
+        """The rows of all problems in parts, each of `ROWS` or of more where these are little work."""
+        rows = self.x.shape[0] * self.x.shape[1]
+        each = max(ROWS, math.ceil(rows * PART / work))
+        return [(begin, min(rows, begin + each)) for begin in range(0, rows, each)]
 
 
 def _packed(terms: tuple[Term, ...], x: Tensor, y: Tensor, w: Tensor | None) -> _Packed:
@@ -131,10 +137,18 @@ def _packed(terms: tuple[Term, ...], x: Tensor, y: Tensor, w: Tensor | None) -> 
     rows, columns = (p.expand(*lead, *p.shape[-2:]).reshape(B, *p.shape[-2:]).contiguous() for p in (x, y))
     width = -(-m // W) * W
     panels = x.new_empty(B, width * d)
-    pack = library.of("pack", x.dtype)
-    for b in range(B):
-        pack(_pointer(columns[b]), ctypes.c_int64(m), ctypes.c_int64(d), _pointer(panels[b]))
-    found = _Packed(lead, rows, panels, x.new_empty(B, width), m, [_lowered(terms, lead, b) for b in range(B)])
+    library.of("pack", x.dtype)(_pointer(columns), *map(ctypes.c_int64, (B, m, d)), _pointer(panels))
+    apart = any(isinstance(scale, Tensor) for _, _, scale, _ in terms)
+    lowered = [term for b in range(B if apart else 1) for term in _lowered(terms, lead, b)]
+    found = _Packed(
+        lead,
+        rows,
+        panels,
+        x.new_empty(B, width),
+        m,
+        (_Term * len(lowered))(*lowered),
+        len(lowered) // (B if apart else 1),
+    )
     if w is not None:
         return found._replace(v=found.padded(w))
     found.v.zero_()[:, :m] = 1
@@ -145,13 +159,14 @@ def _sums(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | None
     """Row sums; those of one sample with itself from half of the pairs."""
     halved = y is None
     packed = _packed(terms, x, x if y is None else y, w)
-    problems = [packed.problem(b, ABOVE if halved else OTHERS if exclude else EVERY) for b in range(len(packed.x))]
-    rows, columns, *_ = _summed("sums", packed, problems, halved)
+    rows, columns, *_ = _summed(
+        "sums", packed, packed.problem(ABOVE if halved else OTHERS if exclude else EVERY), halved
+    )
     if halved:
         rows += columns
         if not exclude:
-            diagonal = torch.tensor([[forms.at_zero(own)] for own in packed.terms], dtype=torch.float64)
-            rows += diagonal * packed.v[:, : packed.m].double()
+            own = [packed.terms[k : k + packed.each] for k in range(0, len(packed.terms), packed.each)]
+            rows += torch.tensor([[forms.at_zero(part)] for part in own], dtype=torch.float64) * packed.v[:, : packed.m]
     return rows.reshape(*packed.lead, rows.shape[-1])
 
 
@@ -172,8 +187,8 @@ def row_moments(
     o = alone[0].to(x.dtype).expand(*packed.lead, n).reshape(-1, n).contiguous()
     given = mass, (o, packed.padded(alone[1].to(x.dtype)))
     pairs = (ABOVE if own else OTHERS) if exclude_self else EVERY
-    problems = [packed.problem(b, pairs, *given) for b in range(len(packed.x))]
-    rows, columns, rows_2, columns_2, squares = _summed("moments", packed, problems, True, progress)
+    found = _summed("moments", packed, packed.problem(pairs, *given), True, progress)
+    rows, columns, rows_2, columns_2, squares = found
     total = squares.sum(-1)
     if pairs == ABOVE:
         rows, rows_2, total = rows + columns, rows_2 + columns_2, 2 * total
@@ -183,28 +198,26 @@ def row_moments(
 
 
 def _summed(
-    name: str, packed: _Packed, problems: list[Any], down: bool, progress: Callable[[Any], Any] = iter
+    name: str, packed: _Packed, problem: Any, down: bool, progress: Callable[[Any], Any] = iter
 ) -> list[Tensor]:
     """Rows, columns where ``down``, and for moments those of squared weights and the squares, (B, ·)."""
     B, n, d = packed.x.shape
-    call = _library().of(name, packed.x.dtype)
-    chunks, moments = -(-n // ROWS), name == "moments"
-    work = B * n * packed.m * max(d, LEAST) / (2 if problems[0].pairs == ABOVE else 1)
-    count = native.threads(B * chunks, work)
+    call, moments = _library().of(name, packed.x.dtype), name == "moments"
+    work = B * n * packed.m * max(d, LEAST) / (2 if problem.pairs == ABOVE else 1)
+    parts = packed.parts(work)
+    count = native.threads(len(parts), work)
     zeros = partial(torch.zeros, dtype=torch.float64)
     none = zeros(B, 0)  # small sums take no longer than what is made for them
     across = [zeros(B, n) if wanted else none for wanted in (True, moments, moments)]
     along = [zeros(count, B, packed.m) if wanted else none for wanted in (down, moments)]  # each thread its own
 
     def run(worker: int, task: int) -> None:
-        b, chunk = divmod(task, chunks)
-        rows, rows_2, squares = (None if part is none else part[b].data_ptr() for part in across)
-        columns, columns_2 = (None if part is none else part[worker, b].data_ptr() for part in along)
+        rows, rows_2, squares = (None if part is none else part.data_ptr() for part in across)
+        columns, columns_2 = (None if part is none else part[worker].data_ptr() for part in along)
         out = _Sums(rows, columns, rows_2, columns_2, squares)
-        begin, end = chunk * ROWS, min(n, (chunk + 1) * ROWS)
-        call(ctypes.byref(problems[b]), ctypes.c_int64(begin), ctypes.c_int64(end), ctypes.byref(out))
+        call(ctypes.byref(problem), *map(ctypes.c_int64, parts[task]), ctypes.byref(out))
 
-    native.share_out(B * chunks, count, run, progress)
+    native.share_out(len(parts), count, run, progress)
     columns = [part if part is none else part[0] if count == 1 else part.sum(0) for part in along]
     return [across[0], columns[0], across[1], columns[1], across[2]]
 
@@ -214,21 +227,17 @@ def _slopes(terms: tuple[Term, ...], x: Tensor, y: Tensor | None, w: Tensor | No
     packed = _packed(terms, x, x if y is None else y, w)
     B, n, d = packed.x.shape
     call = _library().of("slopes", x.dtype)
-    problems = [packed.problem(b, OTHERS if exclude else EVERY) for b in range(B)]
-    chunks = -(-n // ROWS)
-    count = native.threads(B * chunks, 2 * B * n * packed.m * max(d, LEAST))
+    problem = packed.problem(OTHERS if exclude else EVERY)
+    work = 2 * B * n * packed.m * max(d, LEAST)
+    parts = packed.parts(work)
+    count = native.threads(len(parts), work)
     found = torch.zeros(B, n, d, dtype=torch.float64)
     room = x.new_empty(count, d * _library().of("room", x.dtype)())
 
     def run(worker: int, task: int) -> None:
-        b, chunk = divmod(task, chunks)
-        begin, end = chunk * ROWS, min(n, (chunk + 1) * ROWS)
-        call(
-            ctypes.byref(problems[b]), ctypes.c_int64(begin), ctypes.c_int64(end), _pointer(found[b]),
-            _pointer(room[worker]),
-        )  # fmt: skip
+        call(ctypes.byref(problem), *map(ctypes.c_int64, parts[task]), _pointer(found), _pointer(room[worker]))
 
-    native.share_out(B * chunks, count, run)
+    native.share_out(len(parts), count, run)
     return (2 * found).reshape(*packed.lead, n, d)  # ∂‖x − y‖²/∂x = 2(x − y)
 
 
@@ -236,12 +245,11 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _lowered(terms: tuple[Term, ...], lead: torch.Size, b: int) -> Any:
+def _lowered(terms: tuple[Term, ...], lead: torch.Size, b: int) -> list[_Term]:
     """The terms of problem ``b`` in the letters of the library."""
     own = []
     for form, factor, scale, power in terms:
         if isinstance(scale, Tensor):
             scale = float(scale.detach().reshape(scale.shape[:-2]).expand(lead).reshape(-1)[b])
         own.append((form, factor, scale, power))
-    found = forms.lowered(own)
-    return (_Term * len(found))(*(_Term(*term) for term in found))
+    return [_Term(*term) for term in forms.lowered(own)]

@@ -34,7 +34,7 @@ def native_sums(
 ) -> Tensor:
     """Rows of one bin after another, each with the columns behind it, whose sums fall into bins."""
     packed = pairs._packed(tuple(kernel.terms()), points, points, weights)
-    problem = packed.problem(0, pairs.ABOVE)
+    problem = packed.problem(pairs.ABOVE)
     call = native.library().of("sums", points.dtype)  # type: ignore[union-attr]  # `why_not` was asked
     U, N = len(sizes), len(points)
     starts = [0, *sizes.cumsum(0).tolist()]

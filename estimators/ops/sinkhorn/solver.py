@@ -57,7 +57,7 @@ class Side(NamedTuple):
         rows = points.to(dtype).contiguous()
         n, d = rows.shape
         panels = torch.empty(-(-n // width) * width * d, dtype=dtype)
-        library.of("pack", dtype)(_at(rows), ctypes.c_int64(n), ctypes.c_int64(d), _at(panels))
+        library.of("pack", dtype)(_at(rows), *map(ctypes.c_int64, (1, n, d)), _at(panels))
         return Side(rows, panels, weights)
 
 

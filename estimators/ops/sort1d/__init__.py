@@ -124,7 +124,7 @@ def _one_by_one(x: Tensor, y: Tensor, theta: Tensor, order: float) -> Tensor:
     panels = [-(-k // width()) for k in (n, m)]
     packed = [x.new_empty(count * width() * d) for count in panels]
     for points, into in zip((x.contiguous(), y.contiguous()), packed, strict=True):
-        pack(_at(points), ctypes.c_int64(len(points)), ctypes.c_int64(d), _at(into))
+        pack(_at(points), *map(ctypes.c_int64, (1, len(points), d)), _at(into))
     groups = -(-L // TOGETHER)
     whole = theta.new_zeros(groups, TOGETHER, d)
     whole.view(-1, d)[:L] = theta
