@@ -11,11 +11,14 @@ from scipy.stats import kurtosis
 from torch import Tensor
 from tqdm import tqdm
 
+from divergences.distances import squared_distances
+from divergences.kernels import Gaussian
 from estimators import intervals
 from estimators.base import Estimator, Inference, mean, variance_of_mean
 from estimators.classical.neighbors import refuse_discrete, repeated
 from estimators.classical.targets import POWERS, on_cpu, one_by_one, sides, target
 from estimators.door import Samples
+from estimators.ops import pairwise
 
 MANY = 6  # dimensions from which a kernel estimate is mostly bias
 SPARSE = 0.1  # effective share of a sample below which the tail of the other decides
@@ -24,6 +27,7 @@ HEAVY = 0.3  # share of the variance of one point from which the limit is not no
 FAILED = 4.0  # standard errors below 0 at which no chance put the value there
 SOUGHT = 1000  # points of a sample on which its bandwidth is sought
 SPLITS = 4
+_SMALLEST = 1e-280  # sum of kernel values that has lost none that matters to underflow
 _TILE = 4_000_000  # distances at a time
 _REACH = 8.0  # the bandwidth is sought from 1/8 to 4 times that of Scott's rule
 
@@ -226,24 +230,23 @@ class _Density(NamedTuple):
     def at(self, points: Tensor) -> Tensor:
         """The log-density."""
         z = torch.linalg.solve_triangular(self.L, points.double().T, upper=False).T
-        return self._sums(z, None)
+        return self._logs(z, False)
 
     def own(self) -> Tensor:
         """The log-density at the points themselves, each left out of its own."""
-        return self._sums(self.z, self.log_weights) - torch.log1p(-self.log_weights.exp())
+        return self._logs(self.z, True) - torch.log1p(-self.log_weights.exp())
 
-    def _sums(self, z: Tensor, left_out: Tensor | None) -> Tensor:
-        centre = self.z.mean(0)
-        here, there, rows = self.z - centre, z - centre, max(1, _TILE // len(self.z))
-        parts = []
-        for start in range(0, len(z), rows):
-            exponents = torch.cdist(there[start : start + rows], here).square_().mul_(-0.5 / self.h**2)
-            exponents += self.log_weights
-            if left_out is not None:
-                exponents.diagonal(start).fill_(-math.inf)
-            parts.append(exponents.logsumexp(1))
+    def _logs(self, z: Tensor, leave_out: bool) -> Tensor:
+        """Of the sums of the kernel where these are numbers, and else of logarithms, row by row."""
+        sums = pairwise.row_sums(Gaussian(self.h), z, self.z, self.log_weights.exp(), exclude_self=leave_out)
+        found = sums.log()
+        for rows in (sums < _SMALLEST).nonzero()[:, 0].split(max(1, _TILE // len(self.z))):
+            exponents = squared_distances(z[rows], self.z).mul_(-0.5 / self.h**2) + self.log_weights
+            if leave_out:
+                exponents[torch.arange(len(rows)), rows] = -math.inf
+            found[rows] = exponents.logsumexp(1)
         d = z.shape[1]
-        return torch.cat(parts) - d * math.log(self.h * math.sqrt(2 * math.pi)) - self.L.diagonal().log().sum()
+        return found - d * math.log(self.h * math.sqrt(2 * math.pi)) - self.L.diagonal().log().sum()
 
 
 def _share(effects: Tensor) -> float:

@@ -16,11 +16,14 @@ def weighted(n):
     return w / w.sum()
 
 
-def test_the_kernel_estimate_is_that_of_scikit_learn():
+@pytest.mark.parametrize("far", [0, 40, 1e4])
+def test_the_kernel_estimate_is_that_of_scikit_learn(far):
+    """Also at points that are so far from all others that their kernels underflow."""
     from sklearn.neighbors import KernelDensity
 
     g = np.random.default_rng(4)
     x, y, w = g.normal(size=(60, 2)), g.normal(size=(50, 2)) + 0.5, weighted(50)
+    x[:2] += [[far], [3 * far]]
     at_y = KernelDensity(bandwidth=0.4).fit(y, sample_weight=w).score_samples(x)
     own = [KernelDensity(bandwidth=0.4).fit(np.delete(x, i, 0)).score_samples(x[i : i + 1])[0] for i in range(60)]
     assert est.KernelDensity("kl", 0.4)(x, y, y_weights=w) == pytest.approx((own - at_y).mean(), rel=1e-9)
