@@ -38,7 +38,9 @@ class Cones(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """The value at each point, (n,)."""
-        return self.sign * (torch.cdist(points, self.centers) + self.heights).amin(-1)
+        with torch.no_grad():  # one cone a point has a gradient
+            k = (torch.cdist(points, self.centers) + self.heights).argmin(-1)
+        return self.sign * (torch.linalg.vector_norm(points - self.centers[k], dim=-1) + self.heights[k])
 
 
 class Scaled(nn.Module):
