@@ -5,6 +5,8 @@
 // no offset or far cluster costs them digits. Nothing here allocates, throws, starts threads or keeps state; a caller
 // gives each thread its own rows and its own outputs. Points must be finite.
 
+#include <cmath>
+
 #include "vectors.h"
 
 // One term a·f of a kernel as a function of d2 = ‖x − y‖². The forms, and what p and q are in them:
@@ -78,6 +80,24 @@ INLINE void add(const Term& term, const vec<T> (&d2)[NV], vec<T> (&last)[NV], ve
 
 constexpr int RUNGS = 16;
 
+// 2^(p·d2) for p <= 0 as exp2 gives it, with a comparison and a multiplication less. Beyond the limit the exponent is that
+// of numbers below the normal ones, which `Flushed` makes 0.
+template <class T> INLINE vec<T> bell(vec<T> d2, T p, T limit) {
+    const vec<T> kept = d2 < limit ? d2 : all<T>(limit);
+    const vec<T> shifted = kept * p + Lane<T>::magic;
+    const vec<T> f = kept * p - (shifted - Lane<T>::magic);
+    vec<T> value = all<T>(Lane<T>::exp2[0]);
+    for (int k = 1; k < Lane<T>::terms; ++k) value = value * f + Lane<T>::exp2[k];
+    return (vec<T>)((ivec<T>)value + ((ivec<T>)shifted << Lane<T>::mantissa));
+}
+
+// Whether all terms are Gaussians.
+INLINE bool bells(const Term* terms, int count) {
+    bool is = count <= RUNGS;
+    for (int k = 0; k < count; ++k) is = is && terms[k].form == GAUSSIAN;
+    return is;
+}
+
 // Whether all terms are one Gaussian and its fourth powers, as bandwidths that halve give them.
 template <class T> INLINE bool ladder(const Term* terms, int count) {
     bool is = count <= RUNGS && terms[0].form == GAUSSIAN;
@@ -101,6 +121,20 @@ template <class T, bool SLOPE> INLINE void apply(const Term* terms, int count, v
                     last[c] *= last[c];
                     sum[c] += last[c] * a[k];
                 }
+            for (int c = 0; c < NV; ++c) tile[r][c] = sum[c];
+        }
+        return;
+    }
+    if (bells(terms, count)) {
+        T a[RUNGS], p[RUNGS], limit[RUNGS];
+        for (int k = 0; k < count; ++k) {
+            p[k] = T(terms[k].p), limit[k] = (T(0.9) - Lane<T>::lowest) / std::fabs(p[k]);
+            a[k] = T(SLOPE ? terms[k].a * terms[k].p * 0.69314718055994530942 : terms[k].a);
+        }
+        for (int r = 0; r < R; ++r) {
+            vec<T> sum[NV] = {};
+            for (int k = 0; k < count; ++k)
+                for (int c = 0; c < NV; ++c) sum[c] += bell<T>(tile[r][c], p[k], limit[k]) * a[k];
             for (int c = 0; c < NV; ++c) tile[r][c] = sum[c];
         }
         return;
