@@ -24,11 +24,8 @@ COMMAND = "make bench"
 SIZES = (1000, 3162, 10_000, 31_623, 100_000, 316_228, 1_000_000)
 PROBLEMS = (1, 4, 16, 64, 256, 1024)
 SECONDS, BYTES = 20.0, 12e9  # of a call
-REPEATS, ENOUGH, LONG = (
-    5,
-    1.0,
-    5.0,
-)  # calls that are timed, fewer after so many seconds; one is not repeated after so many
+REPEATS, ENOUGH = 5, 1.0  # calls that are timed, and seconds after which there are no more
+LONG = 5.0  # seconds of a call that is not repeated
 
 
 class Curve:

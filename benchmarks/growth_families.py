@@ -24,6 +24,7 @@ from estimators.classical import neighbors
 from estimators.ops import pairwise
 
 D, SHARE, PROJECTIONS, K = 10, 0.01, 100, 5  # coordinates; of the mean cost that ε is; of sliced W; neighbours
+PERMUTATIONS = 999
 MARGINALS = 5e-4  # L1 error of the marginals at which ours stops, and peers that can be told
 SMALL = 100  # points of each problem of a batch
 H = math.sqrt(D)
@@ -164,6 +165,28 @@ def neighbours_by_scikit_learn(x: Tensor, y: Tensor) -> Call:
     return lambda: NearestNeighbors(n_neighbors=K, algorithm="brute").fit(x.numpy()).kneighbors(y.numpy())[0]
 
 
+def permuted(x: Tensor, y: Tensor) -> Call:
+    """Of labels, and of bins where the points are many."""
+    estimator = est.MMD(Gaussian(H))
+    return lambda: est.two_sample_test(x, y, estimator, permutations=PERMUTATIONS, seed=0).statistic
+
+
+def permuted_by_torch(x: Tensor, y: Tensor) -> Call:
+    """By the full matrix and one product of labels ±1 with it, from which every sum follows."""
+
+    def value() -> float:
+        n, points = len(x), torch.cat([x, y])
+        K = (torch.cdist(points, points).square_() / (-2 * H * H)).exp_()
+        v = torch.ones(PERMUTATIONS + 1, 2 * n)
+        for row in v:
+            row[torch.randperm(2 * n)[n:]] = -1
+        v[0, :n], v[0, n:] = 1, -1
+        forms, total = ((v @ K) * v).sum(-1, dtype=torch.float64), K.sum(dtype=torch.float64)
+        return float((((total + forms) / 2 - 2 * n) / (n * (n - 1)) - (total - forms) / (2 * n**2))[0])
+
+    return value
+
+
 def loop(prepared: Callable[..., Call], x: Tensor, y: Tensor, *given: Any) -> Call:
     """Problem by problem."""
     calls = [prepared(p, q, *given) for p, q in zip(x, y, strict=True)]
@@ -236,6 +259,10 @@ FAMILIES = (
         Method("ours", lambda x, y: lambda: neighbors.nearest(x.numpy(), y.numpy(), K, "euclidean")[0], times(500)),
         Method("SciPy, tree", neighbours_by_tree, times(500), "scipy"),
         Method("scikit-learn, brute", neighbours_by_scikit_learn, times(500), "sklearn"),
+    )),
+    Family("permutations", f"MMD and {PERMUTATIONS} permutations, d = {D}", "n", 2, 1e-3, drawn, (
+        Method("ours", permuted, lambda n: min(16.0 * n * n, 5e9) + 500 * n),
+        Method("torch, one product", permuted_by_torch, square(32)),
     )),
 )  # fmt: skip
 

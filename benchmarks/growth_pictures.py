@@ -32,12 +32,12 @@ def draw(found: dict[str, Any], part: str) -> Figure:
         panel(ax, family)
     for ax in panels[len(families) :]:
         ax.set_axis_off()
-        limits = found["limits"]
-        ax.text(
-            0, 0.5, f"A curve ends where the next call is\nexpected to take over {limits['seconds']:g} s\nor "
-            f"{limits['bytes'] / 1e9:g} GB. Medians of calls in turn,\nthreads: {found['threads']}.",
-            color=QUIET, fontsize=FONT - 1, va="center", transform=ax.transAxes,
-        )  # fmt: skip
+    limits = found["limits"]
+    figure.supxlabel(
+        f"A curve ends where the next call is expected to take over {limits['seconds']:g} s or "
+        f"{limits['bytes'] / 1e9:g} GB. Medians of calls in turn, threads: {found['threads']}.",
+        color=QUIET, fontsize=FONT - 2,
+    )  # fmt: skip
     return figure
 
 
