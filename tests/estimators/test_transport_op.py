@@ -23,6 +23,10 @@ WAYS = {"native, one thread": 1, "native, two threads": 2, "triton": 0}
 FEW = {(1, 1, 1): torch.float64, (40, 33, 2): torch.float32, (33, 40, 20): torch.float32, (30, 1, 17): torch.float64}
 EACH = [(way, s, t) for way in WAYS if WAYS[way] for s in SIZES for t in (torch.float32, torch.float64)]
 EACH += [("triton", *one) for one in FEW.items()]
+KINDS = [(2, None), (1, None), (1.5, None), (2, 0.7)]  # powers of the distance, and ρ
+VALUES = [(*kind, *one) for kind in KINDS for one in EACH]
+# More points than a block of the cache has; in float64 the plain solver takes seconds for them.
+VALUES += [(2, None, way, (1000, 1023, 3), t) for way in WAYS if WAYS[way] for t in (torch.float32, torch.float64)]
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +83,7 @@ def solved(x, y, a, b, epsilon, power, rho=None, **how):
     return sinkhorn.transport(x, y, a.to(x.dtype), b.to(x.dtype), one[0], cost(power), one[1], **how)
 
 
-@pytest.mark.parametrize(("path", "size", "dtype"), EACH, indirect=["path"], ids=str)
-@pytest.mark.parametrize(("power", "rho"), [(2, None), (1, None), (1.5, None), (2, 0.7)], ids=str)
+@pytest.mark.parametrize(("power", "rho", "path", "size", "dtype"), VALUES, indirect=["path"], ids=str)
 def test_values_and_potentials_are_those_of_the_plain_solver(power, rho, size, dtype, path):
     n, m, d = size
     x, y = drawn(n, d, dtype=dtype), 0.7 * drawn(m, 2 * d, seed=1, dtype=dtype)[:, ::2] + 0.3
