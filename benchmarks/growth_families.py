@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import estimators as est
 from benchmarks.ops_speed import by_keops, by_scikit_learn
+from benchmarks.transport_speed import by_ott, by_pot
 from divergences.kernels import Gaussian
 from estimators.classical import neighbors
 from estimators.ops import pairwise
@@ -81,39 +80,14 @@ def transport(x: Tensor, y: Tensor, blur: float) -> Call:
 
 
 def transport_by_pot(x: Tensor, y: Tensor, blur: float) -> Call:
-    """The dual value at POT's scalings u and v of K: f = ε log(u/a)."""
-    import ot
-
-    def value() -> float:
-        n, m = len(x), len(y)
-        stop, epsilon = MARGINALS / math.sqrt(m), 2 * blur**2  # it takes the error in L2
-        C = ot.dist(x.double().numpy(), y.double().numpy())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it did not converge: the gate says so
-            plan, log = ot.sinkhorn([], [], C, epsilon, method="sinkhorn", stopThr=stop, numItermax=10_000, log=True)
-        ends = np.log(log["u"] * n).mean() + np.log(log["v"] * m).mean()
-        return float(epsilon * (ends - (plan.sum() - 1)))
-
-    return value
+    """Its threshold is an error in L2."""
+    stop = MARGINALS / math.sqrt(len(y))
+    return partial(by_pot, x, y, 2 * blur**2, "sinkhorn", stopThr=stop, numItermax=10_000)
 
 
 def transport_by_ott(x: Tensor, y: Tensor, blur: float) -> Call:
-    """Compiled for the shapes before it is timed; over-relaxed by 1.5, as by 1.8 it is not stable here."""
-    import jax
-    from ott.geometry import pointcloud
-    from ott.problems.linear import linear_problem
-    from ott.solvers.linear import acceleration
-    from ott.solvers.linear.sinkhorn import Sinkhorn
-
-    solver = Sinkhorn(threshold=MARGINALS, max_iterations=5000, momentum=acceleration.Momentum(value=1.5))
-
-    def value(x: Any, y: Any) -> Any:
-        geometry = pointcloud.PointCloud(x, y, epsilon=2 * blur**2)
-        return solver(linear_problem.LinearProblem(geometry)).reg_ot_cost
-
-    given = [jax.numpy.asarray(p.numpy()) for p in (x, y)]
-    compiled = jax.jit(value).lower(*given).compile()
-    return lambda: float(compiled(*given))
+    """Over-relaxed by 1.5, as by 1.8 it is not stable here."""
+    return by_ott(1.5, True, MARGINALS, x, y, 2 * blur**2)
 
 
 def transport_by_geomloss(x: Tensor, y: Tensor, blur: float) -> Call:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import estimators as est
 from estimators.ops import sinkhorn
-from estimators.ops.sinkhorn import dense
 from estimators.transport import arcs
 
 SHARE = 0.01  # of the mean cost that ε is
@@ -70,24 +70,20 @@ def ours(x: Tensor, y: Tensor, epsilon: float) -> float:
 
 
 def by_pot(x: Tensor, y: Tensor, epsilon: float, method: str, **how: Any) -> float:
-    """POT's plan, and the dual value at its potentials, or in log space at those that it returns."""
+    """The dual value at POT's potentials, f = ε log(u/a), which are those of its plan."""
     import ot
 
     C = ot.dist(x.double().numpy(), y.double().numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge; the value says it
-        _, log = ot.sinkhorn([], [], C, epsilon, method=method, log=True, **how)
-    u, v = (torch.as_tensor(log[name]) for name in (("log_u", "log_v") if "log_u" in log else ("u", "v")))
-    if "log_u" not in log:
-        u, v = u.log(), v.log()
-    n, m = C.shape
-    a, b = (torch.full((k,), 1 / k, dtype=torch.float64) for k in (n, m))
-    f, g = epsilon * (u + math.log(n)), epsilon * (v + math.log(m))
-    return float(dense.dual(torch.as_tensor(C), a, b, torch.tensor(epsilon).double(), None, f, g))
+        plan, log = ot.sinkhorn([], [], C, epsilon, method=method, log=True, **how)
+    logs = (log["log_u"], log["log_v"]) if "log_u" in log else (np.log(log["u"]), np.log(log["v"]))
+    ends = sum(part.mean() + math.log(len(part)) for part in logs)
+    return float(epsilon * (ends - (plan.sum() - 1)))
 
 
 def by_ott(momentum: float, lse: bool, threshold: float, x: Any, y: Any, epsilon: float) -> Call:
-    """OTT, compiled, on arrays of its own."""
+    """OTT, compiled for the shapes before it is called, on arrays of its own."""
     import jax
     from ott.geometry import pointcloud
     from ott.problems.linear import linear_problem
@@ -98,12 +94,12 @@ def by_ott(momentum: float, lse: bool, threshold: float, x: Any, y: Any, epsilon
         threshold=threshold, max_iterations=5000, lse_mode=lse, momentum=acceleration.Momentum(value=momentum)
     )
 
-    @jax.jit
     def value(x: Any, y: Any) -> Any:
         return solver(linear_problem.LinearProblem(pointcloud.PointCloud(x, y, epsilon=epsilon))).reg_ot_cost
 
     given = [jax.numpy.asarray(p.numpy()) for p in (x, y)]
-    return lambda: float(value(*given))
+    compiled = jax.jit(value).lower(*given).compile()
+    return lambda: float(compiled(*given))
 
 
 def right(call: Callable[[float], Any], truth: Any, within: float) -> float | None:
