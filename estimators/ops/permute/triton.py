@@ -99,7 +99,7 @@ def label_sums(
     kind = torch.float64 if dtype == torch.float64 else torch.float16
     parts = 2 if kind == torch.float16 and precision != "tf32" else 1
     numbers = _numbers(terms, points, weights, shift, kind)
-    height, width = min(ROWS, -(-N // BI) * BI), min(COLUMNS, -(-N // BJ) * BJ)
+    height, width = (_even(N, most, step) for most, step in ((ROWS, BI), (COLUMNS, BJ)))
     tile = points.new_empty(height, parts, width, dtype=kind)
     v = points.new_empty(C + 1, parts, width, dtype=kind)
     q, s = points.new_zeros(2, C, dtype=torch.float64)
@@ -121,6 +121,11 @@ def label_sums(
         s += 2 * (labels[:, rows].double() @ u[rows]) - u[rows].sum()
     scale = numbers[1].double()
     return 2 * q / scale, s / scale, 2 * u.sum() / scale
+
+
+def _even(N: int, most: int, step: int) -> int:
+    """A multiple of a step by which N are cut into parts of about equal size, and no more than ``most``."""
+    return -(-N // (-(-N // most) * step)) * step
 
 
 def _fill(p: Any, points: Tensor, tile: Tensor, numbers: Tensor, row: int, column: int, BI: int, BJ: int) -> None:
