@@ -18,6 +18,8 @@ from pair_cases import EPS, clustered, drawn
 from test_permute import labellings, problems
 
 import estimators as est
+from benchmarks import permutation_gpu
+from benchmarks.ops_speed import Bar
 from divergences import kernels
 from estimators.ops import permute
 from estimators.ops.pairwise import triton as pairs
@@ -168,6 +170,27 @@ def test_points_are_permuted_on_a_gpu_where_bins_are_on_a_cpu(monkeypatch):
         monkeypatch.setattr(kernel, "most", lambda *_: kernel.ON_GPU)
         by_tiles(monkeypatch)
         assert est.two_sample_test(x, y, "mmd", 19).p_value == 0.05
+
+
+@interpreted
+def test_the_rows_of_the_benchmark_are_gated(monkeypatch):
+    """At sizes that the interpreter can bear; a wrong kernel does not pass."""
+    by_tiles(monkeypatch)
+    monkeypatch.setattr(permutation_gpu, "PERMUTATIONS", 99)
+    bar = Bar(1.0, 0.5, below=True)
+    sizes = {"labels": permutation_gpu.Size(40, 0, 3, bar), "bins": permutation_gpu.Size(60, 12, 2, bar)}
+
+    def rows():
+        timed = []
+        found = list(permutation_gpu.rows(lambda call: timed.append(call()) or 1.0, lambda *row: row, sizes, 30, "cpu"))
+        return [row[5] for row in found], [row[6] for row in found], timed
+
+    gates, notes, timed = rows()
+    assert gates == [True, True] and "equal to float64's" in notes[0] and "12 bins" in notes[1]
+    assert timed[3] == timed[2][1]  # torch's p-value
+    given = permute.label_sums
+    monkeypatch.setattr(permute, "label_sums", lambda *a, **b: given(*a, **b)._replace(q=1.01 * given(*a, **b).q))
+    assert rows()[0] == [False, True]
 
 
 def test_it_compiles_for_a_gpu_without_spilled_registers_and_in_tf32_only_where_asked(tmp_path):
