@@ -19,6 +19,8 @@ from torch import Tensor
 import estimators as est
 from benchmarks.ops_speed import Bar
 from divergences.kernels import Gaussian
+from estimators.ops.pairwise import triton as pairs
+from estimators.ops.permute import triton
 from estimators.two_sample import binned, named, permutation
 from estimators.two_sample.labelling import design
 from estimators.two_sample.pool import Plan, Pool
@@ -65,6 +67,15 @@ class Problem(NamedTuple):
         found = permutation.values(statistic, self.labels, ranked=True)
         k = int(permutation.exceeding(statistic, self.labels, found).sum())
         return found, permutation.p_value(k, len(found) - 1, False), statistic.rounding
+
+    def sums(self, precision: str) -> Any:
+        """The sums over pairs alone, in one way of multiplying for distances."""
+        points, terms = self.pool.points.float(), Gaussian(D**0.5).terms()
+        if self.pool.bins == 0:
+            return triton.label_sums(terms, points, self.labels, None, 0.37, precision)
+        found = binned._bins(self.pool)
+        assert not isinstance(found, str)
+        return triton.bin_sums(terms, points[found.order], found.sizes, None, precision)
 
     def samples(self, row: int) -> tuple[Tensor, Tensor]:
         """The points of x and of y of a labelling."""
@@ -141,6 +152,7 @@ def rows(
             note += f"; n = {kept}: p = {p:.3g} {'equal' if same else 'NOT equal'} to float64's, {ties:.3g} in ties"
             calls[f"ours, n = {kept}"] = few.values
             calls[f"torch, n = {kept}"] = partial(by_torch, few.pool.points.float(), few.labels, 2 * kept)
+        calls |= {f"sums in {precision}": partial(given.sums, precision) for precision in pairs.INPUT}
         times = {name: seconds(call) for name, call in calls.items()}
         note += f"; {size.bins or 'no'} bins; labels drawn in {given.seconds:.2g} s"
         yield row("G4", part, times, times["ours"], size.bar, gate, note, " s")

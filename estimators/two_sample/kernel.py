@@ -77,7 +77,7 @@ def of_distance(kernel: Any) -> Any:
 
 def most(estimator: MMD, pool: Pool) -> int:
     """Pooled points up to which labels of points are permuted, and not of bins, where nobody asked for either."""
-    if pool.points.device.type != "cuda":
+    if pool.points.device.type != "cuda" or len(pool.points) <= STORED:
         return STORED
     kernel, points = resolved(estimator, pool)
     tiles = permute.explain_label_sums(of_distance(kernel), points[:1].float()).path == "triton"
@@ -242,8 +242,9 @@ def _by_tiles(kernel: Any, points: Tensor, pool: Pool, biased: bool) -> Statisti
         (own_x, W_x, squares_x), (own_all, W, squares) = of_x.T, alone.sum(0)
         return Sums(q, s, T, own_x, own_all, W_x, W, squares_x, squares).mmd2(biased)
 
-    # Sums of some thousand pairs are rounded in single precision, apart from each other.
-    return Statistic(evaluate, LABELLINGS, 100 * torch.finfo(points.dtype).eps * size / math.sqrt(N))
+    # Sums of some thousand pairs are rounded in single precision, apart from each other; q counts (1/n + 1/m)²/4 times.
+    rounding = 100 * torch.finfo(points.dtype).eps * size / math.sqrt(N) * (N**2 / (4 * pool.n * pool.m)) ** 2
+    return Statistic(evaluate, LABELLINGS, rounding)
 
 
 def diagonal(kernel: Any, points: Tensor) -> Tensor:
