@@ -93,8 +93,8 @@ def two_sample_test(
             are combined, each labelling is ranked among all.
         bins: of x and y together, that points are put into at random and permuted as wholes, for "mmd",
             "energy_distance" and `MMD`: with strata within each, with weights too, not with clusters. Points that are
-            left over keep their label. The level is exact for any number. None takes about 512 above 12,000 points (on a
-            GPU 200,000) and permutes the points below; 0 always permutes the points.
+            left over keep their label. The level is exact for any number. None takes about 512 above 12,000 points,
+            on a GPU above 200,000, and permutes the points below; 0 always permutes the points.
         clusters: ids of the rows of x and of y. Rows with one id (a patient, a stretch of time) depend on each other
             and are labelled as a whole; a cluster has rows in one sample only. Exact where clusters, with their sizes,
             are exchangeable; with unequal sizes the sizes of the samples change from labelling to labelling.
