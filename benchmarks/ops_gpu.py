@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import estimators as est
-from benchmarks import results
+from benchmarks import permutation_gpu, results
 from benchmarks.ops_speed import Bar
 from divergences.kernels import Gaussian
 from estimators.ops import pairwise
@@ -234,7 +234,7 @@ def main() -> None:
         print("no CUDA device: nothing is measured and nothing is written")
         return
     found = []
-    for one in tqdm(chain(mmd(), sinkhorn()), desc="ops on the GPU", delay=2):
+    for one in tqdm(chain(mmd(), sinkhorn(), permutation_gpu.rows(seconds, row)), desc="ops on the GPU", delay=2):
         found.append(one)
         tqdm.write(
             f"{one['key']:4} {one['title']:65} {one['figure']:.3g}{one['unit']}  {one['verdict']}  {one['note']}"

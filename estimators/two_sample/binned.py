@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from divergences import kernels
-from estimators.door import Samples
 from estimators.kernel.mmd import MMD
 from estimators.ops import permute
 from estimators.two_sample import kernel as by_points
@@ -21,7 +19,6 @@ from estimators.two_sample.pool import Plan, Pool
 BINS = 512  # of x and y together; no more power was seen with more, and their pairs cost next to nothing
 MOST = 4096  # whose matrix of pairs is kept
 FEW = 16  # bins of the smaller sample, below which bins are made smaller where that is possible
-_DIAGONAL = 256  # points whose kernel matrix is made for the sake of its diagonal
 
 
 class Bins(NamedTuple):
@@ -45,8 +42,8 @@ def plan(estimator: MMD, pool: Pool) -> Plan | None:
     Raises:
         ValueError: bins that were asked for, or that alone are left, and cannot be made.
     """
-    N = len(pool.points)
-    if pool.bins == 0 or (pool.bins is None and N <= by_points.STORED):
+    N, most = len(pool.points), by_points.most(estimator, pool)
+    if pool.bins == 0 or (pool.bins is None and N <= most):
         return None
     found = _bins(pool)
     if isinstance(found, str):
@@ -55,7 +52,7 @@ def plan(estimator: MMD, pool: Pool) -> Plan | None:
         hint = "" if pool.bins else f", and {N} pooled points are too many to be permuted one by one"
         raise ValueError(f"the points cannot be permuted in bins: {found}{hint}")
     statistic = _statistic(estimator, pool, found)
-    _remark(pool, found)
+    _remark(pool, found, most)
     return Plan([statistic], fixed=found.fixed, design=found.design)
 
 
@@ -96,49 +93,31 @@ def _size(bins: int | None, N: int, n: int, m: int) -> int:
     return min(range(fewest, wanted + 1), key=lambda b: (n % b + m % b, -b))
 
 
-def _remark(pool: Pool, found: Bins) -> None:
+def _remark(pool: Pool, found: Bins, most: int) -> None:
     sizes = found.sizes[~found.fixed]
     of = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     left = int(found.sizes[found.fixed].sum())
-    why = "" if pool.bins else f" as {len(pool.points)} pooled points are more than {by_points.STORED}"
+    why = "" if pool.bins else f" as {len(pool.points)} pooled points are more than {most}"
     kept = f"; {left} points that are left over keep their label" if left else ""
     pool.notes.append(
         f"permutations of {len(sizes)} bins of {of} points each{why}: the level is exact, as it is for points{kept}"
     )
 
 
-class _Distance:
-    """−‖x − y‖^β, without what the kernel has of one point alone, which cancels in the MMD."""
-
-    def __init__(self, kernel: kernels.DistanceInduced) -> None:
-        self.kernel = kernel
-        self.terms = kernel.terms
-
-    def one_point(self, points: Tensor) -> None:
-        return None
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return -self.kernel.distance(kernels.squared_distances(x, y))
-
-
 def _statistic(estimator: MMD, pool: Pool, found: Bins) -> Statistic:
     """MMD² of labellings of the bins, by the sums of k over their pairs."""
-    kernel: Any = estimator.resolved_kernel(Samples(pool.points[: pool.n], pool.points[pool.n :], None, None))
+    kernel, points = by_points.resolved(estimator, pool)
     pool.notes.append(by_points.resolved_note(kernel))
-    points = (pool.centred if getattr(kernel, "is_shift_free", False) else pool.points)[found.order]
+    kernel, points = by_points.of_distance(kernel), points[found.order]
     points = points if len(points) <= by_points.DOUBLE else points.float()
-    if isinstance(kernel, kernels.DistanceInduced):
-        kernel = _Distance(kernel)
     r = None if pool.weights is None else pool.weights[found.order]
     K = permute.bin_sums(kernel, points, found.sizes, None if r is None else r.to(points), progress=_bar)
-    mass = torch.ones(len(points), dtype=K.dtype) if r is None else r.cpu()
-    unit = torch.arange(len(found.sizes)).repeat_interleave(found.sizes)
+    mass = torch.ones(len(points), dtype=K.dtype, device=K.device) if r is None else r
     biased = estimator.statistic == "biased"
-    own = torch.zeros_like(mass)  # k(x, x) is for the biased statistic alone
-    if biased:
-        own = torch.cat([kernel(part, part).diagonal().double().cpu() for part in points.split(_DIAGONAL)])
+    # k(x, x) is for the biased statistic alone.
+    own = by_points.diagonal(kernel, points) if biased else torch.zeros_like(mass)
     R, squares, own = (
-        torch.zeros(len(found.sizes), dtype=K.dtype).index_add_(0, unit, part)
+        torch.segment_reduce(part, "sum", lengths=found.sizes.to(K.device), unsafe=True)
         for part in (mass, mass.square(), mass.square() * own)
     )
     pairs = R[:, None] * R - squares.diag()

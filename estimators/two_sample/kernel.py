@@ -1,4 +1,4 @@
-"""MMD² of many labellings at once: products of the label vectors with one kernel matrix."""
+"""MMD² of many labellings at once: products of the label vectors with one kernel matrix, kept or made by tiles."""
 
 from __future__ import annotations
 
@@ -19,31 +19,74 @@ from estimators.two_sample.pool import Pool
 DOUBLE = 3000  # pooled points up to which kernel matrices are in double precision
 STORED = 12_000  # pooled points whose kernel matrix is kept: 0.6 GB in single precision; beyond, it is made by tiles
 LARGEST = 50_000  # pooled points whose kernel matrix is made at all
+# Pooled points up to which labels of points are permuted on a GPU, kernel values being made anew by tiles: by the peak
+# rates of an H200 some 0.2 s for a thousand labellings. Bins would take a fifth of that, but have fewer labellings.
+ON_GPU = 200_000
+LABELLINGS = 1024  # for which kernel values are made once there
 _PROBED = 1000  # points that show the size of a kernel's values
 _BLOCK = 2**21  # entries of a kept kernel matrix that are centred at once
 _FEWEST = 1000  # pooled points from which bounds pay
+_DIAGONAL = 256  # points whose kernel matrix is made for the sake of its diagonal
+_PART = 8192  # labels of each labelling that are numbers at once
 
 
 def mmd(estimator: MMD, pool: Pool) -> Statistic:
     """The unbiased or biased statistic of ``estimator``, its kernel resolved on the pooled points."""
-    kernel = estimator.resolved_kernel(Samples(pool.points[: pool.n], pool.points[pool.n :], None, None))
+    kernel, points = resolved(estimator, pool)
     pool.notes.append(resolved_note(kernel))
-    points = precise(pool.centred if getattr(kernel, "is_shift_free", False) else pool.points)
-    if isinstance(kernel, kernels.DistanceInduced):  # the norms in it cancel, with weights not quite: leave them out
+    distances, biased = of_distance(kernel), estimator.statistic == "biased"
+    if _makes_tiles(distances, points):
+        return of(estimator, _by_tiles(distances, points.float(), pool, biased))
+    points = precise(points)
 
-        def matrix(columns: slice) -> Tensor:
-            return -kernel.distance(kernels.squared_distances(points, points[columns]))
-    else:
+    def matrix(columns: slice) -> Tensor:
+        return distances(points, points[columns])
 
-        def matrix(columns: slice) -> Tensor:
-            return kernel(points, points[columns])
+    return of(estimator, statistic(matrix, pool, biased))
 
-    return of(estimator, statistic(matrix, pool, estimator.statistic == "biased"))
+
+def resolved(estimator: MMD, pool: Pool) -> tuple[Any, Tensor]:
+    """The kernel, and the points that it is taken of."""
+    kernel = estimator.resolved_kernel(Samples(pool.points[: pool.n], pool.points[pool.n :], None, None))
+    return kernel, pool.centred if getattr(kernel, "is_shift_free", False) else pool.points
 
 
 def resolved_note(kernel: Any) -> str:
     """What a reader should know of the kernel."""
     return f"kernel {kernel!r}; what it takes from points it took from the pooled sample"
+
+
+class _Distance:
+    """−‖x − y‖^β, without what the kernel has of one point alone, which cancels in the MMD, with weights not quite."""
+
+    def __init__(self, kernel: kernels.DistanceInduced) -> None:
+        self.kernel = kernel
+        self.terms = kernel.terms
+
+    def one_point(self, points: Tensor) -> None:
+        return None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return -self.kernel.distance(kernels.squared_distances(x, y))
+
+
+def of_distance(kernel: Any) -> Any:
+    """A kernel of equal MMD, without norms."""
+    return _Distance(kernel) if isinstance(kernel, kernels.DistanceInduced) else kernel
+
+
+def most(estimator: MMD, pool: Pool) -> int:
+    """Pooled points up to which labels of points are permuted, and not of bins, where nobody asked for either."""
+    if pool.points.device.type != "cuda" or len(pool.points) <= STORED:
+        return STORED
+    kernel, points = resolved(estimator, pool)
+    tiles = permute.explain_label_sums(of_distance(kernel), points[:1].float()).path == "triton"
+    return ON_GPU if tiles else STORED
+
+
+def _makes_tiles(kernel: Any, points: Tensor) -> bool:
+    """Whether the kernel matrix is made by tiles on a GPU: where it would be too large to be kept."""
+    return len(points) > STORED and permute.explain_label_sums(kernel, points[:1].float()).path == "triton"
 
 
 def of(estimator: MMD, found: Statistic) -> Statistic:
@@ -171,6 +214,42 @@ def statistic(
     if whole is None or not plain or N < _FEWEST or permute.explain(whole).path != "native":
         return found
     return found._replace(bounds=_bounds(whole, constant, pool, biased, unit, rounding))
+
+
+def _by_tiles(kernel: Any, points: Tensor, pool: Pool, biased: bool) -> Statistic:
+    """MMD² of every labelling, from sums over pairs for which kernel values are made anew, on a GPU."""
+    N = len(points)
+    pool.notes.append(
+        f"the kernel matrix of {N} points is not kept but made anew, by tiles, for each {LABELLINGS} permutations"
+    )
+    w = None if pool.weights is None else pool.weights.to(points)
+    r = pool.mass
+    probe = kernel(points[:_PROBED], points[:_PROBED]).double()
+    pairs = len(probe) * (len(probe) - 1)
+    constant = float((probe.sum() - probe.diagonal().sum()) / pairs)  # which changes no MMD²
+    size = float((probe - constant).abs().sum() / pairs)
+    own = torch.zeros_like(r)  # k(x, x) is for the biased statistic alone
+    if biased:
+        own = diagonal(kernel, points) - constant
+    alone = torch.stack([own * r.square(), r, r.square()], -1)
+
+    def evaluate(labels: Tensor) -> Tensor:
+        q, s, T = permute.label_sums(kernel, points, labels, w, shift=constant, path="triton")
+        of_x = alone.new_zeros(len(labels), 3)
+        for start in range(0, N, _PART):
+            part = slice(start, start + _PART)
+            of_x += labels[:, part].to(alone) @ alone[part]
+        (own_x, W_x, squares_x), (own_all, W, squares) = of_x.T, alone.sum(0)
+        return Sums(q, s, T, own_x, own_all, W_x, W, squares_x, squares).mmd2(biased)
+
+    # Sums of some thousand pairs are rounded in single precision, apart from each other; q counts (1/n + 1/m)²/4 times.
+    rounding = 100 * torch.finfo(points.dtype).eps * size / math.sqrt(N) * (N**2 / (4 * pool.n * pool.m)) ** 2
+    return Statistic(evaluate, LABELLINGS, rounding)
+
+
+def diagonal(kernel: Any, points: Tensor) -> Tensor:
+    """k(x, x) of each point, in double precision."""
+    return torch.cat([kernel(part, part).diagonal().double() for part in points.split(_DIAGONAL)])
 
 
 def _bounds(

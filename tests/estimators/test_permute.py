@@ -1,6 +1,8 @@
 """Statistics of many labellings: every path against the float64 reference, bounds, equal p-values, tests by bins."""
 
+import itertools
 import math
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from scipy import stats
 import estimators as est
 from divergences import kernels
 from estimators.ops import native, permute
+from estimators.ops.pairwise import triton
 from estimators.ops.permute import reference
-from estimators.two_sample import binned, kernel, permutation
+from estimators.two_sample import kernel, permutation
 from tests.estimators.two_sample_cases import weighted
 
 SIZES = [1, 2, 63, 64, 65, 1000, 1023]
 DTYPES = [torch.float32, torch.float64]
+TRITON = pytest.mark.skipif(not triton.is_interpreted() or not find_spec("triton"), reason="Triton is not interpreted")
 BUILT = pytest.mark.skipif(native.library() is None, reason="the library is not built")
 
 
@@ -221,29 +225,104 @@ def test_designs_and_weights_are_evaluated_by_the_whole_matrix(monkeypatch):
 BINNED = {
     "gaussian": kernels.Gaussian(2.0),
     "several": kernels.Laplace([1.5, 3.0]),
-    "distance": binned._Distance(kernels.DistanceInduced(0.7)),
+    "distance": kernel.of_distance(kernels.DistanceInduced(0.7)),
     "energy": kernels.DistanceInduced(),
     "polynomial": kernels.Polynomial(2, 1.0),
     "callable": lambda x, y: (x @ y.mT).tanh(),
 }
 
 
-@pytest.mark.parametrize("path", ["tiled", pytest.param("native", marks=BUILT)])
+SIZES_OF_BINS = [[1], [63, 1], [64] * 3, [65, 64, 65], [100] * 10, [33] * 31]
+BY_BINS = [
+    pytest.param(name, sizes, path, marks={"tiled": (), "native": BUILT, "triton": TRITON}[path])
+    for name, sizes, path in itertools.product(BINNED, SIZES_OF_BINS, ("tiled", "native", "triton"))
+    if path != "triton" or name == "gaussian" or len(sizes) < 10  # many bins take the interpreter seconds
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", [[1], [63, 1], [64] * 3, [65, 64, 65], [100] * 10, [33] * 31], ids=str)
-@pytest.mark.parametrize("name", BINNED)
+@pytest.mark.parametrize("name, sizes, path", BY_BINS)
 def test_sums_over_pairs_of_bins_are_those_of_the_reference(name, sizes, dtype, path):
     given, points, sizes = BINNED[name], drawn(sum(sizes), 3).to(dtype), torch.tensor(sizes)
-    if path == "native" and (why := permute.bins.why_not(given, points, None)):
+    by = {"native": permute.bins, "triton": permute.triton}
+    if path != "tiled" and (why := by[path].why_not(given, points, None)):
         with pytest.raises(ValueError, match="cannot be taken"):
-            permute.bin_sums(given, points, sizes, path="native")
-        assert why
+            permute.bin_sums(given, points, sizes, path=path)
+        assert why and name not in ("gaussian", "several", "distance")
         return
     for weights in (None, drawn(len(points), seed=4).abs().to(dtype)):
         found = permute.bin_sums(given, points, sizes, weights, path=path)
         expected = reference.bin_sums(given, points, sizes, weights)
         scale = reference.bin_sums(lambda x, y: given(x, y).abs() + 10, points, sizes, weights)
         assert bool(((found - expected).abs() <= 64 * torch.finfo(dtype).eps * scale).all())
+
+
+# The paths, an offset of the points, and by how much k may change where d² is rounded.
+LABELLED = {
+    "gaussian": (["tiled", "triton"], 0.0, 1.0),
+    "several": (["tiled", "triton"], 0.0, 1.0),
+    "distance": (["tiled", "triton"], 1e6, 10.0),
+    "polynomial": (["tiled"], 0.0, 100.0),
+    "callable": (["tiled"], 0.0, 10.0),
+}
+
+
+@pytest.mark.parametrize("name, path", [
+    pytest.param(name, path, marks=TRITON if path == "triton" else ())
+    for name, (paths, *_) in LABELLED.items() for path in paths
+])  # fmt: skip
+@pytest.mark.parametrize("d, dtype", [(3, torch.float32), (3, torch.float64), (40, torch.float32)], ids=str)
+@pytest.mark.parametrize("N", [1, 2, 63, 65, 1000])
+def test_sums_of_labellings_are_those_of_the_reference(N, d, dtype, name, path):
+    """Of points, weights and labels with strides; among the labellings one of one label, and one of two."""
+    given, (_, offset, size) = BINNED[name], LABELLED[name]
+    points = (drawn(N, 2 * d)[:, ::2] * 3**0.5 / d**0.5 + offset).to(dtype)
+    labels = torch.cat([torch.ones(2, 2 * N, dtype=torch.bool), labellings(5, 2 * N)])[:, ::2]
+    labels[1, 0] = False
+    for weights in (None, drawn(2 * N, seed=4).abs().to(dtype)[::2]):
+        found = permute.label_sums(given, points, labels, weights, shift=0.25, path=path)
+        expected = reference.label_sums(given, points, labels, weights, shift=0.25)
+        r = torch.ones(N, dtype=torch.float64) if weights is None else weights.double()
+        bound = (16 + d) * torch.finfo(dtype).eps * size * float(r.sum()) ** 2
+        for ours, exact in zip(found, expected, strict=True):
+            assert ours.dtype == torch.float64 and ours.shape == exact.shape
+            assert float((ours - exact).abs().max()) <= bound
+
+
+def test_which_path_sums_over_pairs_take():
+    points, given = drawn(5, 2), BINNED["gaussian"]
+    assert permute.explain_label_sums(given, points) == ("tiled", "the points are not on a CUDA device")
+    assert permute.explain_bin_sums(BINNED["callable"], points).path == "tiled"
+    assert "more than a function of" in permute.explain_bin_sums(BINNED["energy"], points).why
+    if native.library() is not None:
+        assert permute.explain_bin_sums(given, points).path == "native"
+
+
+def labelled(*given, name="gaussian", **options):
+    return permute.label_sums(BINNED[name], *given, **options)
+
+
+def summed(points, weights=None, **options):
+    return permute.bin_sums(BINNED["gaussian"], points, torch.tensor([5]), weights, **options)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda x, v: labelled(x, v[:, :4]), r"labels must be booleans \(C, 5\), one a point"),
+    (lambda x, v: labelled(x, v.double()), r"labels must be booleans .*got torch.float64"),
+    (lambda x, v: labelled(x, v, x[:4, 0]), r"weights must be \(5,\), one a point"),
+    (lambda x, v: labelled(x[0], v), r"points must be \(N, d\)"),
+    (lambda x, v: labelled(x, v, path="native"), 'path must be None, "triton" or "tiled"'),
+    (lambda x, v: labelled(x, v, precision="tf32"), "precision must be"),
+    (lambda x, v: labelled(x, v, name="energy", path="triton"), 'path="triton" cannot be taken'),
+    (lambda x, v: summed(x, x[:4, 0]), r"weights must be \(5,\)"),
+    (lambda x, v: summed(x, path="fast"), 'path must be None, "native"'),
+    (lambda x, v: permute.forms(x @ x.T, v[:, :4].double()), r"v must be \(C, N\), and its columns those of K"),
+    (lambda x, v: permute.forms(x @ x.T, v.double(), slice(0, 2)), r"v must be \(C, N\), and its columns those of K"),
+    pytest.param(lambda x, v: permute.rounded(x @ x.T).forms(v[:, :4]), "labels must be booleans", marks=BUILT),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(drawn(5, 2), labellings(3, 5))
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -26,6 +26,7 @@ from estimators.ops.pairwise.triton_parts import (
 # A pair is near where d² < NEAR·(‖a‖² + ‖b‖² − free): elsewhere the relative error of d² is at most 1/NEAR roundings.
 NEAR = tl.constexpr(0.125)
 RETAKEN = tl.constexpr(16)  # columns of a tile that is taken again
+ABOVE = tl.constexpr(2)  # an EXCLUDE that leaves out all pairs but those with j > i
 # Numbers for which nothing is compiled anew.
 ANY = ["blocks", "n", "m", "step", "w_b", "terms_b", "free_b"]
 
@@ -54,7 +55,9 @@ def sums_of(
         column_ok = columns < end
         y_columns = y + columns.to(tl.int64) * y_m
         counted = of_rows(row_ok, PRODUCTS) & of_columns(column_ok, PRODUCTS)
-        if EXCLUDE:
+        if EXCLUDE == ABOVE:
+            counted = counted & (of_rows(rows, PRODUCTS) < of_columns(columns, PRODUCTS))
+        elif EXCLUDE:
             counted = counted & (of_rows(rows, PRODUCTS) != of_columns(columns, PRODUCTS))
         if PRODUCTS:
             cross, size, _ = products(

@@ -15,14 +15,23 @@ from estimators.ops.pairwise import native as pairs
 TILE = 2**20  # kernel values held at once by torch
 
 
+def terms_of(kernel: Any, points: Tensor) -> tuple[Any, str]:
+    """The terms of a kernel that is a function of ‖x − y‖² alone, as some are for which they say it; or why not."""
+    terms, alone = (getattr(kernel, name, None) for name in ("terms", "one_point"))
+    if not callable(terms) or not callable(alone):
+        return None, ""
+    return terms(), "" if alone(points[:1]) is None else "the kernel is more than a function of ‖x − y‖²"
+
+
 def why_not(kernel: Any, points: Tensor, weights: Tensor | None) -> str:
     """What keeps the library from these sums; nothing where it can."""
-    terms, alone = (getattr(kernel, name, None) for name in ("terms", "one_point"))
-    found = terms() if callable(terms) and callable(alone) else None
-    why = pairs.why_not(found, points, points, *(() if weights is None else (weights,)))
-    if not why and callable(alone) and alone(points[:1]) is not None:
-        return "the kernel is more than a function of ‖x − y‖²"
-    return why
+    terms, why = terms_of(kernel, points)
+    return pairs.why_not(terms, points, points, *(() if weights is None else (weights,))) or why
+
+
+def described(points: Tensor) -> str:
+    """The way that the library takes."""
+    return pairs.described(points)
 
 
 def native_sums(
@@ -76,7 +85,7 @@ def tiled(
     within = found.diagonal().clone()  # both halves of the pairs inside of a bin
     found = found + found.T
     found.diagonal().copy_(within)
-    return found
+    return found.to(points.device)
 
 
 def _of_bins(sums: Tensor, sizes: Tensor) -> Tensor:

@@ -31,7 +31,11 @@ class Rounded(NamedTuple):
         """Q = Σ_{i≠j} K_ij v_i v_j of labellings (C, N), True for v = 1, to within `bound`; (C,) in float64.
 
         With μ the mean of v and u = v − μ, vᵀEv of the error E is uᵀEu + 2μ·1ᵀEv − μ²·1ᵀE1: the last two are known.
+
+        Raises:
+            ValueError: labels that are not booleans, or not of N points.
         """
+        check_labels(labels, self.N, self.panels.device)
         labels = labels.contiguous()
         C, c = len(labels), _library().c
         width = -(-self.N // c.label_width()) * c.label_width()
@@ -78,6 +82,19 @@ class Rounded(NamedTuple):
         )
         norm = self.step * math.sqrt(2 * self.squares) + N * self.rest
         return t * math.sqrt(2) * 4 * n * other / N**2 * norm
+
+
+def check_labels(labels: Tensor, N: int, device: torch.device) -> None:
+    """That labellings are of N points.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if labels.dtype != torch.bool or labels.ndim != 2 or labels.shape[1] != N or labels.device != device:
+        raise ValueError(
+            f"labels must be booleans (C, {N}), one a point, on {device}: got {labels.dtype} of shape "
+            f"{tuple(labels.shape)} on {labels.device}"
+        )
 
 
 def why_not(K: Tensor) -> str:
