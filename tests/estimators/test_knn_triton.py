@@ -37,7 +37,7 @@ def small(monkeypatch):
     before = triton.constants
 
     def constants(x, y, k, metric, products):
-        less = {"BM": 32, "BN": 64, "R": 16, "T": 16, "BK": 16, "BD": 16}
+        less = {"BM": 32, "BN": 64, "R": 32, "T": 16, "BK": 16, "BD": 32}
         return before(x, y, k, metric, products) | less | {"SINGLE": x.shape[-1] <= 16}
 
     monkeypatch.setattr(triton, "constants", constants)
@@ -63,8 +63,7 @@ def test_tiles_parts_and_blocks_of_rows(n, q, d, small):
     agrees(points, queries, min(5, n), path="triton")
     if n == 63:
         agrees(points, points.mT.contiguous().mT, 5, exclude_self=True, path="triton")
-        agrees(points.double(), points.double(), 62, exclude_self=True, path="triton")
-        agrees(points.double(), queries.double(), 63, path="triton")
+        agrees(points[0, 0].double(), queries[0].double(), 63, path="triton")
 
 
 @interpreted
@@ -171,16 +170,17 @@ def test_ties_in_more_groups_than_there_is_room_go_to_torch(d, exclude_self, aga
     points[0, ::7], points[1] = 1.0, drawn(300, d, seed=3)  # more copies than neighbours; and no tie at all
     queries = points if exclude_self else points[:, :70].flip(1) + (torch.arange(d) == 0)
     agrees(points, queries, 3, exclude_self=exclude_self, path="triton")
-    assert again[-1] not in (True, False) and 0 < again[-1] < queries.shape[1]  # rows of the one problem alone
+    rows = [one for one in again if not isinstance(one, bool)]
+    assert len(rows) == 1 and 0 < rows[0] < queries.shape[1]  # of the one problem alone
 
 
 @interpreted
 def test_repeats_and_blocks_give_the_same_bits(small):
-    points = drawn(500, 20, dtype=torch.float32)
+    points = drawn(200, 20, dtype=torch.float32)
     first = knn.nearest(points, points, 5, exclude_self=True, path="triton")
-    second = knn.nearest(points, points[:200], 6, path="triton")
-    torch.testing.assert_close(first[0][:200], second[0][:, 1:], rtol=0, atol=0)
-    torch.testing.assert_close(first[1][:200], second[1][:, 1:], rtol=0, atol=0)
+    second = knn.nearest(points, points[:100], 6, path="triton")
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one[:100], other[:, 1:], rtol=0, atol=0)
 
 
 def test_a_cpu_never_chooses_it_and_it_says_what_keeps_it(monkeypatch):

@@ -49,7 +49,7 @@ LARGE = 13  # the scaled coordinates are below 2^LARGE, and less their centre, t
 HALF = 2.0**-10 + 2.0**-15
 DIFFERENCES = 2.0**-17  # 2η, in float64
 # By kind, rows, columns and warps of a tile: by what compiles for Hopper without spilled registers; not yet by time.
-TILES = {"products": (256, 64, 8), "differences": (128, 64, 4)}
+TILES = {"products": (128, 128, 4), "differences": (128, 64, 4)}
 LEAST = 128  # rows of a tile of a small problem
 SLOTS = 1024  # groups of which the least is kept, in the search of a bound: far more than neighbours
 ROOMS = {16: 64, MOST: 256}  # groups that may be left for a row, by the number of neighbours
