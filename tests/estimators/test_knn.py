@@ -23,6 +23,7 @@ def allowed(k, path):
     """As many neighbours as the path gives."""
     return min(k, triton.MOST) if path == "triton" else k
 
+
 @pytest.fixture(autouse=True)
 def poisoned():
     """Memory that is not written holds NaN, and in integers their largest."""

@@ -14,8 +14,10 @@ import pytest
 import torch
 from knn_cases import METRICS, agrees, drawn, in_clusters, lattice, worst_of_halves
 
+import estimators as est
+from benchmarks import neighbor_gpu
 from estimators.ops import knn
-from estimators.ops.knn import reference, triton
+from estimators.ops.knn import bounds, reference, triton
 from estimators.ops.pairwise import triton as pairwise
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -92,10 +94,10 @@ def test_bounds_hold(kind, metric, dtype):
     elif kind == "tiny":
         x, y = x * 1e-30, y * 1e-30
         y[3, 5] = 1.0
-    copies = y.repeat_interleave(triton.GROUP, 0)[None]
-    for products in {False, triton.by_products(64, metric)}:
+    copies = y.repeat_interleave(bounds.GROUP, 0)[None]
+    for products in {False, bounds.by_products(64, metric)}:
         how = triton.constants(x[None], copies, 1, metric, products)
-        narrow = (triton._halves if products else triton._singles)(copies, x[None], metric, how)
+        narrow = (bounds.halves if products else bounds.singles)(copies, x[None], metric, how)
         low = torch.empty(len(x), narrow.spread.shape[1])
         launched(narrow, low, metric, products, how)
         low, spread = low[:, : len(y)].double(), narrow.spread[0, : len(y)].double()
@@ -107,8 +109,8 @@ def test_bounds_hold(kind, metric, dtype):
         if products:
             A = (D - low).amin(1, keepdim=True)  # at least A(1 − h) − z, which belongs to all pairs of the row
             assert bool((D <= A + low + spread + slack).all())
-            centre = triton._scaled(copies, x[None], True)[1][0].double()
-            h = triton.HALF + (64 + 64) * 2.0**-22
+            centre = bounds.scaled(copies, x[None], True)[1][0].double()
+            h = bounds.HALF + (64 + 64) * 2.0**-22
             assert bool((A[:, 0] >= centre.square().sum(-1) * (1 - h) - 64 * 2.0**-32).all())
         else:
             assert bool((D <= (low + spread) * (1 + narrow.stretch / 2) + slack / 2).all())
@@ -122,7 +124,7 @@ def launched(narrow, low, metric, products, how):
     rows, columns, groups = how["BM"], narrow.term.shape[1], narrow.spread.shape[1]
     whole = low.new_empty(rows, groups)
     sizes = (1, rows, columns, groups, columns, narrow.x.shape[2 if products else 1])
-    given = {"BM": how["BM"], "BN": how["BN"], "GROUP": triton.GROUP}
+    given = {"BM": how["BM"], "BN": how["BN"], "GROUP": bounds.GROUP}
     if products:
         given |= {name: how[name] for name in ("BK", "SINGLE")}
         kernels.products_kernel[(1, 1)](*narrow[:3], whole, *sizes, 0, **given)
@@ -145,8 +147,10 @@ def test_the_filter_leaves_few_groups(monkeypatch):
     over = triton._filtered
     monkeypatch.setattr(triton, "ROOMS", {triton.MOST: 16})
     monkeypatch.setattr(triton, "_filtered", lambda *a: counts.append(over(*a)) or counts[-1])
-    agrees(drawn(4000, 64, dtype=torch.float32), drawn(50, 64, dtype=torch.float32, seed=1), 5, path="triton")
-    assert len(counts) == 1 and not bool(counts[0].any())
+    points, queries = (drawn(n, 64, dtype=torch.float32, seed=n) for n in (4000, 50))
+    for offset in (0.0, 1000.0):
+        agrees(points + offset, queries + offset, 5, path="triton")
+    assert len(counts) == 2 and not any(bool(over.any()) for over in counts)
 
 
 @interpreted
@@ -181,6 +185,30 @@ def test_repeats_and_blocks_give_the_same_bits(small):
     second = knn.nearest(points, points[:100], 6, path="triton")
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one[:100], other[:, 1:], rtol=0, atol=0)
+
+
+@interpreted
+def test_the_benchmark_of_a_gpu_finds_what_is_wrong(monkeypatch):
+    """Its parts on a few points, as there is no GPU here."""
+    x, y = drawn(2, 300, 64, dtype=torch.float32)
+    monkeypatch.setattr(neighbor_gpu, "SIZES", {"small": (300, 1.0, 0.5)})
+    monkeypatch.setattr(neighbor_gpu, "BLOCK", 1 << 15)
+    path = knn.explain(y, x, 5).path
+
+    def row(*told):
+        return told
+
+    (told,) = neighbor_gpu.rows(lambda n: (x, y), lambda call: 1.0, lambda call: x.nbytes, row, lambda *a, **b: a)
+    assert told[5] == (path == "triton") and f"{path}: " in told[6]
+    assert " 0 mismatches outside ties in 300 rows" in told[6] and "memory 0.5 × the inputs" in told[6]
+    own, other = neighbor_gpu.searches(x, y)
+    exact = float(est.NearestNeighbor("kl", 5)(x, y))
+    assert float(neighbor_gpu.by_torch(x, y)) == pytest.approx(exact, rel=1e-4)
+    rows = torch.arange(0, 300, 3)
+    assert neighbor_gpu.mismatches(x, y, (own, other), rows) == 0
+    spoilt = other[1].clone()
+    spoilt[3, 1], spoilt[4, 0] = spoilt[3, 2], spoilt[4, 1]  # the latter in a row that is not looked at
+    assert neighbor_gpu.mismatches(x, y, (own, (other[0], spoilt)), rows) == 1
 
 
 def test_a_cpu_never_chooses_it_and_it_says_what_keeps_it(monkeypatch):

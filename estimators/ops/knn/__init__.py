@@ -1,7 +1,7 @@
 """The k nearest points of each query, and how far they are: all distances, of which the smallest are kept.
 
-The library of `estimators.ops.native` takes float32 and float64 points on the CPU where it is built, and Triton those on
-CUDA where it is installed, for up to 64 neighbours; torch any others: `explain` tells which. All rank in float64 by
+The library of `estimators.ops.native` takes float32 and float64 points on the CPU where it is built, and Triton those
+on CUDA where it is installed, for up to 64 neighbours; torch any others: `explain` tells which. All rank in float64 by
 differences of coordinates, so that a point is at 0 from its copy.
 """
 

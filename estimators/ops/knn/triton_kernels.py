@@ -49,7 +49,7 @@ def products_kernel(
 
 @triton.jit
 def further(t, x_k, y_k, METRIC: tl.constexpr):
-    """t and one more coordinate, (columns, rows)."""
+    """The sum t and one more coordinate, (columns, rows)."""
     gap = tl.abs(tl.load(x_k)[None, :] - tl.load(y_k)[:, None])
     if METRIC == EUCLIDEAN:
         return t + gap * gap
