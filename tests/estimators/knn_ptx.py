@@ -36,7 +36,7 @@ def compiled(name):
     kind, dtype, d, metric, k = CASES[name]
     kernel = getattr(triton_kernels, f"{kind}_kernel")
     points = torch.empty(1, 10_000, d)
-    how = ours.constants(points, points, k, metric, kind == "products")
+    how = ours.constants(points, points, k, "halves" if kind == "products" else "differences")
     warps = how["warps"] if kind in ("products", "differences") else 2 if kind == "measure" else 4
     options = {"num_warps": warps}
     how |= {"GROUP": ours.GROUP, "METRIC": ours.METRICS.index(metric), "EXCLUDE": True, "FEW": ours.WIDTH}

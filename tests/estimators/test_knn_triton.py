@@ -38,9 +38,9 @@ def small(monkeypatch):
     """Tiles of 32 by 64 in parts, blocks of rows, and bounds from 16 groups at once."""
     before = triton.constants
 
-    def constants(x, y, k, metric, products):
+    def constants(x, y, k, kind):
         less = {"BM": 32, "BN": 64, "R": 32, "T": 16, "BK": 16, "BD": 32}
-        return before(x, y, k, metric, products) | less | {"SINGLE": x.shape[-1] <= 16}
+        return before(x, y, k, kind) | less | {"SINGLE": x.shape[-1] <= 16 and kind == "halves"}
 
     monkeypatch.setattr(triton, "constants", constants)
     monkeypatch.setattr(triton, "BYTES", 2**21)
@@ -75,13 +75,13 @@ def test_halves_are_no_more_than_a_filter(again):
     assert reference.nearest(*narrow, 1)[1].item() == 0  # what halves make of them
     agrees(points, query, 1, path="triton")
     agrees(points.double() + 1e3, query.double() + 1e3, 2, path="triton")
-    assert again == [True, True]
+    assert again == ["halves", "halves"]
 
 
 @interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", ["normal", "heavy tails", "far", "worst", "tiny"])
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "far", "clusters", "worst", "tiny"])
 def test_bounds_hold(kind, metric, dtype):
     """Of each pair: groups of copies have the bound of one."""
     x, y = drawn(40, 64, dtype=dtype), drawn(30, 64, dtype=dtype, seed=1)
@@ -89,16 +89,19 @@ def test_bounds_hold(kind, metric, dtype):
         x, y = (p * drawn(len(p), 1, dtype=dtype, seed=2) ** -3 for p in (x, y))
     elif kind == "far":
         x, y = x + 1e3, y + 1e3
+    elif kind == "clusters":
+        x, y = (1e-5 * p + 1e3 * (torch.arange(len(p)) % 2 - 0.3)[:, None].to(dtype) for p in (x, y))
     elif kind == "worst":
         y, x = (p.to(dtype) for p in worst_of_halves())
     elif kind == "tiny":
         x, y = x * 1e-30, y * 1e-30
         y[3, 5] = 1.0
     copies = y.repeat_interleave(bounds.GROUP, 0)[None]
-    for products in {False, bounds.by_products(64, metric)}:
-        how = triton.constants(x[None], copies, 1, metric, products)
-        narrow = (bounds.halves if products else bounds.singles)(copies, x[None], metric, how)
+    for filter_ in bounds.kinds(64, metric):
+        how = triton.constants(x[None], copies, 1, filter_)
+        narrow = bounds.narrowed(filter_, copies, x[None], metric, how)
         low = torch.empty(len(x), narrow.spread.shape[1])
+        products = filter_ != "differences"
         launched(narrow, low, metric, products, how)
         low, spread = low[:, : len(y)].double(), narrow.spread[0, : len(y)].double()
         gap = x.double()[:, None] - y.double()
@@ -110,8 +113,8 @@ def test_bounds_hold(kind, metric, dtype):
             A = (D - low).amin(1, keepdim=True)  # at least A(1 − h) − z, which belongs to all pairs of the row
             assert bool((D <= A + low + spread + slack).all())
             centre = bounds.scaled(copies, x[None], True)[1][0].double()
-            h = bounds.HALF + (64 + 64) * 2.0**-22
-            assert bool((A[:, 0] >= centre.square().sum(-1) * (1 - h) - 64 * 2.0**-32).all())
+            h, z = bounds.MARGINS[filter_](64)
+            assert bool((A[:, 0] >= centre.square().sum(-1) * (1 - h) - z).all())
         else:
             assert bool((D <= (low + spread) * (1 + narrow.stretch / 2) + slack / 2).all())
             assert bool((low <= D * (1 + narrow.stretch / 2) + slack / 2).all())
@@ -162,7 +165,17 @@ def test_clusters_that_products_cannot_tell_apart_go_to_differences(d, exclude_s
     points[5] = points[4]
     queries = points if exclude_self else in_clusters(40, d, wide=0.02)
     agrees(points, queries, 4, exclude_self=exclude_self, path="triton")
-    assert again == [True, False]
+    assert again == ["halves", "split", "differences"]
+
+
+@interpreted
+def test_two_halves_tell_apart_what_one_does_not(again, monkeypatch):
+    """Clusters 20 times as far apart as their points are from the centres."""
+    monkeypatch.setattr(triton, "ROOMS", {triton.MOST: 8})
+    points = in_clusters(600, 40, wide=50.0)
+    agrees(points, points, 4, exclude_self=True, path="triton")
+    agrees(points.double() + 1e4, in_clusters(30, 40, wide=60.0).double() + 1e4, 4, path="triton")
+    assert again == ["halves", "split"] * 2
 
 
 @interpreted
@@ -174,7 +187,7 @@ def test_ties_in_more_groups_than_there_is_room_go_to_torch(d, exclude_self, aga
     points[0, ::7], points[1] = 1.0, drawn(300, d, seed=3)  # more copies than neighbours; and no tie at all
     queries = points if exclude_self else points[:, :70].flip(1) + (torch.arange(d) == 0)
     agrees(points, queries, 3, exclude_self=exclude_self, path="triton")
-    rows = [one for one in again if not isinstance(one, bool)]
+    rows = [one for one in again if not isinstance(one, str)]
     assert len(rows) == 1 and 0 < rows[0] < queries.shape[1]  # of the one problem alone
 
 

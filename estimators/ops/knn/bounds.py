@@ -7,13 +7,18 @@ wrong by ε times itself and 2^−25, and with A = ‖a‖², B = ‖b‖²
 
     |2ab − 2ãb̃| <= (4ε + 2ε²)‖a‖‖b‖ + 2^−24 √d (‖a‖ + ‖b‖) + d 2^−48 <= (2^−10 + 2^−16)(A + B) + d 2^−32.
 
-Products of halves are exact in float32; tensor cores add them up with a truncation each, at most d 2^−23 (A + B) here.
+Products of halves are exact in float32; tensor cores add them up with a truncation each, at most d 2^−23 (A + 2B) here.
 Together with what a, b, A, B and sums of three of them are rounded by, also in float64 at the end,
 
     |A + B − 2ãb̃ − s²‖x − y‖²| <= h(A + B) + z,    h = 2^−10 + 2^−15 + (d + 64) 2^−22,    z = d 2^−32,
 
 so that with L = B(1 − h) − 2ãb̃, A(1 − h) + L − z is a lower bound of s²‖x − y‖² and A(1 + h) + L + 2hB + z an upper
 one. Of the nearest k points none has L above m + 2hA + 2z, where m is the largest L + 2hB of any k points.
+
+Where that leaves too much, a and b are split in two halves each, ã + α and b̃ + β. The sum of the products ãb̃, ãβ and
+αb̃ lacks αβ <= ε²‖a‖‖b‖ and what is left of a and b, ε² and 2^−25 of each coordinate, and has 3d terms to add up:
+
+    h = 2^−20 + (3d + 64) 2^−22,    z = d 2^−26.
 
 Otherwise t = ‖x̃ − ỹ‖, squared for ℓ2, is taken in float32 by differences: of points of float32 as they are, so that its
 relative error is below λ = (d + 8) 2^−21 and nothing more is lost, and of points of float64 less the centre rounded, by
@@ -26,7 +31,8 @@ and the other way round. u is taken twice as large, for its own rounding.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,20 +43,25 @@ from estimators.ops.knn.reference import ORDERS
 FEW = 8  # coordinates up to which distances are differences
 GROUP = 32  # points
 LARGE = 13  # the scaled coordinates are below 2^LARGE, and less their centre, times −2, no more than halves hold
-HALF = 2.0**-10 + 2.0**-15
 ETA = 2.0**-18
+Kind = Literal["halves", "split", "differences"]
+# (h, z) of d coordinates.
+MARGINS: dict[str, Callable[[int], tuple[float, float]]] = {
+    "halves": lambda d: (2.0**-10 + 2.0**-15 + (d + 64) * 2.0**-22, d * 2.0**-32),
+    "split": lambda d: (2.0**-20 + (3 * d + 64) * 2.0**-22, d * 2.0**-26),
+}
 
 
-def by_products(d: int, metric: str) -> bool:
-    """Whether the filter multiplies."""
-    return metric == "euclidean" and d > FEW
+def kinds(d: int, metric: str) -> tuple[Kind, ...]:
+    """The filters for these points, each slower than the one before, and nearer to the truth."""
+    return ("halves", "split", "differences") if metric == "euclidean" and d > FEW else ("differences",)
 
 
 class Narrow(NamedTuple):
     """What a filter reads of all problems, in whole tiles, and how its sums bound distances."""
 
-    x: Tensor  # (B, Q, d) of halves, or (B, d, Q) of float32
-    y: Tensor  # (B, M, d) or (B, d, M)
+    x: Tensor  # (B, Q, d or, split, 3d) of halves, or (B, d, Q) of float32
+    y: Tensor  # with M points, likewise
     term: Tensor  # (B, M), infinite beyond the last point
     spread: Tensor  # (B, groups): upper bounds less lower ones, by their columns
     slack: Tensor  # (B, q): the same by their rows
@@ -87,22 +98,31 @@ def _by_group(term: Tensor, spread: Tensor, how: dict[str, Any]) -> tuple[Tensor
     return padded, widest.unflatten(1, (-1, GROUP)).amax(-1).float()
 
 
-def halves(y: Tensor, x: Tensor, metric: str, how: dict[str, Any]) -> Narrow:
-    """For the filter by products, of −2ã and b̃."""
+def narrowed(kind: Kind, y: Tensor, x: Tensor, metric: str, how: dict[str, Any]) -> Narrow:
+    """What the filter reads of (B, m, d) points and (B, q, d) queries."""
+    return _singles(y, x, metric, how) if kind == "differences" else _halves(kind, y, x, how)
+
+
+def _halves(kind: Kind, y: Tensor, x: Tensor, how: dict[str, Any]) -> Narrow:
+    """Of −2ã and b̃ or, split, of −2(ã, ã, α) and (b̃, β, b̃)."""
     d = x.shape[-1]
-    h, z = HALF + (d + 64) * 2.0**-22, d * 2.0**-32
+    h, z = MARGINS[kind](d)
     b, a = scaled(y, x, True)
     A, B = (_norms(part, 2).square_() for part in (a, b))
     narrow = []
-    for part, rows in ((a.mul_(-2), how["BM"]), (b, how["BN"])):
+    for part, rows, rests in ((a.mul_(-2), how["BM"], (0, 0, 1)), (b, how["BN"], (0, 1, 0))):
         n, width = (-(-size // whole) * whole for size, whole in ((part.shape[1], rows), (d, how["BK"])))
-        narrow.append(part.new_zeros(len(part), n, width, dtype=torch.float16))
-        narrow[-1][:, : part.shape[1], :d] = part
+        first = part.half()
+        pieces = (first, (part - first).half()) if kind == "split" else (first,)
+        of = rests if kind == "split" else (0,)
+        narrow.append(first.new_zeros(len(part), n, len(of) * width))
+        for at, piece in enumerate(of):
+            narrow[-1][:, : part.shape[1], at * width : at * width + d] = pieces[piece]
     term, spread = _by_group(B * (1 - h), 2 * h * B, how)
     return Narrow(narrow[0], narrow[1], term, spread, (2 * h * A + 2 * z).float(), 0.0)
 
 
-def singles(y: Tensor, x: Tensor, metric: str, how: dict[str, Any]) -> Narrow:
+def _singles(y: Tensor, x: Tensor, metric: str, how: dict[str, Any]) -> Narrow:
     """For the filter by differences."""
     d, exact, order = x.shape[-1], x.dtype == torch.float32, ORDERS[metric]
     given = scaled(y, x, not exact)

@@ -10,13 +10,14 @@ filter may be off is in `bounds`. Rows for which too many groups are left go to 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from estimators.ops.knn import bounds, tiled
-from estimators.ops.knn.bounds import FEW, GROUP, by_products
+from estimators.ops.knn.bounds import FEW, GROUP, Kind
 from estimators.ops.knn.native import METRICS, WIDEST
 from estimators.ops.pairwise import gradient
 from estimators.ops.pairwise import triton as pairwise
@@ -47,7 +48,8 @@ def why_not(points: Tensor, queries: Tensor, k: int) -> str:
 def described(points: Tensor, metric: str) -> str:
     """The way that Triton takes."""
     where = "interpreted" if pairwise.is_interpreted() else torch.cuda.get_device_name(points.device)
-    how = "half precision by matrix products" if by_products(points.shape[-1], metric) else "float32 by differences"
+    first = bounds.kinds(points.shape[-1], metric)[0]
+    how = "half precision by matrix products" if first == "halves" else "float32 by differences"
     return f"Triton, {where}, all distances in {how} as a filter, those that pass in float64"
 
 
@@ -59,27 +61,29 @@ def nearest(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: 
     distance, index = x.new_empty(B, q, k), torch.empty(B, q, k, dtype=torch.int64, device=x.device)
     if index.numel():
         own = torch.arange(q, dtype=torch.int32, device=x.device).expand(B, q) if exclude_self else None
-        products = by_products(x.shape[-1], metric)
-        left = _filtered(y, x, own, metric, products, distance, index).nonzero()  # the one look at the device
+        first, *others = bounds.kinds(x.shape[-1], metric)
+        left = _filtered(y, x, own, metric, first, distance, index).nonzero()  # the one look at the device
         for b in left[:, 0].unique().tolist() if len(left) else []:
-            _again(y[b], x[b], left[left[:, 0] == b, 1], metric, exclude_self, products, distance[b], index[b])
+            rows = left[left[:, 0] == b, 1]
+            _again(y[b], x[b], rows, metric, exclude_self, others, distance[b], index[b])
     return distance.reshape(*lead, q, k), index.reshape(*lead, q, k)
 
 
 def _again(
-    y: Tensor, x: Tensor, rows: Tensor, metric: str, exclude: bool, products: bool, distance: Tensor, index: Tensor
-) -> None:
-    """The rows of one problem that have too many groups within the rounding of products, or ties, for the filter."""
+    y: Tensor, x: Tensor, rows: Tensor, metric: str, exclude: bool, kinds: Sequence[Kind], distance: Tensor,
+    index: Tensor,
+) -> None:  # fmt: skip
+    """Rows of one problem for which the first filter leaves too many groups: by others, and what is tied by torch."""
     k = index.shape[-1]
-    if products:
-        some = x[rows][None]
+    for kind in kinds:
+        some, own = x[rows][None], rows.to(torch.int32)[None] if exclude else None
         found = some.new_empty(1, len(rows), k), torch.empty_like(index[rows])[None]
-        own = rows.to(torch.int32)[None] if exclude else None
-        over = _filtered(y[None], some, own, metric, False, *found)[0]
+        over = _filtered(y[None], some, own, metric, kind, *found)[0]
         distance[rows], index[rows] = found[0][0], found[1][0]
         rows = rows[over]
-    if len(rows):
-        distance[rows], index[rows] = tiled.nearest(y, x[rows], k, metric, exclude, rows)
+        if not len(rows):
+            return
+    distance[rows], index[rows] = tiled.nearest(y, x[rows], k, metric, exclude, rows)
 
 
 class _Room(NamedTuple):
@@ -102,15 +106,15 @@ class _Room(NamedTuple):
 
 
 def _filtered(
-    y: Tensor, x: Tensor, own: Tensor | None, metric: str, products: bool, distance: Tensor, index: Tensor
+    y: Tensor, x: Tensor, own: Tensor | None, metric: str, kind: Kind, distance: Tensor, index: Tensor
 ) -> Tensor:
     """Neighbours into ``distance`` and ``index``; True, (B, q), for rows that are not done, as their groups lack room.
 
     ``own`` (B, q) are the points that the queries are, if any.
     """
     B, q, _ = x.shape
-    how = constants(x, y, index.shape[-1], metric, products)
-    narrow = (bounds.halves if products else bounds.singles)(y, x, metric, how)
+    how = constants(x, y, index.shape[-1], kind)
+    narrow = bounds.narrowed(kind, y, x, metric, how)
     groups, room = narrow.spread.shape[1], how["ROOM"]
     most = max(BYTES, x.nbytes + y.nbytes) // (4 * groups + room * (4 + 8 * GROUP))  # rows at once
     rows = min(-(-q // how["BM"]), max(1, most // how["BM"])) * how["BM"]
@@ -121,7 +125,7 @@ def _filtered(
         for b in range(0, B, problems):
             for start in range(0, q, rows):
                 whose, which = slice(b, b + problems), slice(start, start + rows)
-                _bound(narrow, whose, start, min(rows, q - start), held, metric, products, how)
+                _bound(narrow, whose, start, min(rows, q - start), held, metric, kind, how)
                 itself = None if own is None else own[whose, which]
                 found = distance[whose, which], index[whose, which]
                 _rank(y[whose], x[whose, which], itself, narrow, whose, start, held, metric, found, how)
@@ -130,7 +134,7 @@ def _filtered(
 
 
 def _bound(
-    narrow: bounds.Narrow, whose: slice, start: int, some: int, held: _Room, metric: str, products: bool, how: Any
+    narrow: bounds.Narrow, whose: slice, start: int, some: int, held: _Room, metric: str, kind: Kind, how: Any
 ) -> None:
     """The lower bounds of some rows of some problems."""
     from estimators.ops.knn import triton_kernels as kernels
@@ -142,7 +146,7 @@ def _bound(
     grid = len(x) * blocks, -(-tiles // step)
     sizes = blocks, held.counts.shape[1], term.shape[1], narrow.spread.shape[1], step * how["BN"]
     given = {"BM": how["BM"], "BN": how["BN"], "GROUP": GROUP, "num_warps": how["warps"]}
-    if products:
+    if kind != "differences":
         kernels.products_kernel[grid](
             x[:, start:], y, term, held.low, *sizes, x.shape[2], x.stride(0), BK=how["BK"], SINGLE=how["SINGLE"],
             **given,
@@ -180,20 +184,20 @@ def _rank(
     )
 
 
-def constants(x: Tensor, y: Tensor, k: int, metric: str, products: bool) -> dict[str, Any]:
+def constants(x: Tensor, y: Tensor, k: int, kind: Kind) -> dict[str, Any]:
     """How the kernels of points like these are compiled."""
     (_, q, d), m = x.shape, y.shape[1]
-    BM, BN, warps = TILES["products" if products else "differences"]
+    BM, BN, warps = TILES["differences" if kind == "differences" else "products"]
     interpreted = pairwise.is_interpreted()
     if interpreted:  # a tile takes milliseconds whatever its size
         BM, BN = (pairwise.power_of_2(size, pairwise.INTERPRETED) for size in (q, max(GROUP, m)))
     BK = pairwise.power_of_2(d, 64)
     groups = -(-m // BN) * BN // GROUP
     return {
-        "BM": BM, "BN": BN, "BK": BK, "SINGLE": d <= BK, "D": d if d <= FEW else 0, "warps": warps, "BD": BK,
+        "BM": BM, "BN": BN, "BK": BK, "SINGLE": d <= BK and kind == "halves", "D": d if d <= FEW else 0, "BD": BK,
         "R": pairwise.power_of_2(q, 128) if interpreted else 1,
         "T": pairwise.power_of_2(groups, SLOTS) if interpreted else SLOTS,
-        "ROOM": next(room for most, room in ROOMS.items() if k <= most),
+        "ROOM": next(room for most, room in ROOMS.items() if k <= most), "warps": warps,
     }  # fmt: skip
 
 

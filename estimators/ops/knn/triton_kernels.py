@@ -15,7 +15,7 @@ CITYBLOCK = tl.constexpr(1)
 LARGEST = tl.constexpr(1e38)  # far below the infinity of what is no point
 NONE = tl.constexpr(2**31 - 1)  # no index
 # Numbers for which nothing is compiled anew.
-ANY = ["blocks", "q", "m", "groups", "rows", "columns", "step", "some", "k", "stretch", "own_b"]
+ANY = ["blocks", "m", "groups", "rows", "columns", "step", "some", "k", "stretch", "own_b"]
 
 
 @triton.jit(do_not_specialize=ANY)
