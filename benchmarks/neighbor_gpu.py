@@ -21,7 +21,7 @@ D = 64
 SIZES = {"n = 10⁵": (100_000, 25e-3, 16e-3), "n = 10⁶": (1_000_000, 2.2, 1.5)}
 ROWS = 2048  # of x, whose neighbours are held against float64
 TIED = 1e-12  # relative difference of distances below which the order of two points is nobody's mistake
-BLOCK = 2**28  # distances that a peer holds at once: 1 GiB
+BLOCK = 2**31  # distances that a peer holds at once: 8 GiB
 Pair = tuple[Tensor, Tensor]
 
 

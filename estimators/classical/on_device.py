@@ -24,6 +24,7 @@ def total(x: Tensor, y: Tensor, sides: Sequence[Side], ks: tuple[int, int], metr
     """The value of D_f from distances to the neighbours ks = (k_x, k_y), or None where the CPU has to decide."""
     if any(_is_suspect(points) for points in (x, y)):
         return None
+    x, y = (p if p.dtype in (torch.float32, torch.float64) else p.float() for p in (x, y))
     value = 0.0
     for swapped, power, scale in sides:
         found = _mean(y, x, ks[::-1], power, metric) if swapped else _mean(x, y, ks, power, metric)

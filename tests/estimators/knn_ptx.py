@@ -21,10 +21,12 @@ CASES = {
     "products": ("products", torch.float16, 64, "euclidean", 5),
     "products of many coordinates": ("products", torch.float16, 200, "euclidean", 5),
     "differences": ("differences", torch.float32, 3, "euclidean", 5),
+    "differences of one coordinate": ("differences", torch.float32, 1, "cityblock", 5),
     "differences of many coordinates": ("differences", torch.float32, 64, "chebyshev", 5),
     "closest": ("closest", torch.float32, 64, "euclidean", 5),
     "closest of many": ("closest", torch.float32, 64, "euclidean", 64),
     "measure": ("measure", torch.float32, 64, "euclidean", 5),
+    "measure of one coordinate": ("measure", torch.float32, 1, "euclidean", 5),
     "measure in float64": ("measure", torch.float64, 10, "cityblock", 64),
     "smallest": ("smallest", torch.float32, 64, "euclidean", 5),
     "smallest of many": ("smallest", torch.float64, 64, "chebyshev", 64),
@@ -42,7 +44,9 @@ def compiled(name):
     how |= {"GROUP": ours.GROUP, "METRIC": ours.METRICS.index(metric), "EXCLUDE": True, "FEW": ours.WIDTH}
     how |= {"BK": how["BD"] if kind == "measure" else how["BK"]}
     constants = {argument: how[argument] for argument in kernel.arg_names if argument.isupper()}
-    constants |= {"x_d": 1, "y_d": 1} if kind == "measure" else {}
+    ones = ("x_d", "y_d") if kind == "measure" else ()
+    ones += ("d", "x_n", "y_m") if d == 1 else ()
+    constants |= {one: 1 for one in ones if one in kernel.arg_names}  # Triton takes a 1 for a constant
     d = -(-d // how["BK"]) * how["BK"] if kind == "products" else d
     letter = {torch.float16: "*fp16", torch.float32: "*fp32", torch.float64: "*fp64"}[dtype]
     pointers = {"x": letter, "y": letter, "distance": letter, "gap": "*fp64", **INTEGERS}

@@ -46,7 +46,7 @@ def test_neighbors_are_those_of_the_reference(size, metric, dtype, path):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 5, 299])
 def test_ties_are_in_the_order_of_their_indices(k, metric, dtype, path):
-    k = allowed(k, path)
+    k = min(k, 20) if path == "triton" else k  # whose interpreter is slow
     for d in (4, 12) if k == 5 else (4,):
         points = lattice(300, d, dtype=dtype)
         agrees(points, lattice(70, d, dtype=dtype, seed=1), k, metric, path=path)

@@ -247,7 +247,7 @@ def test_it_compiles_for_a_gpu_and_multiplies_halves_alone(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found) == 10
+    assert len(found) == 12
     for name, case in found.items():
         assert not case["tf32"] and case["halves"] == name.startswith("products"), name
         assert case["spilled"] == 0, name

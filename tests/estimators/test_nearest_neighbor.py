@@ -39,6 +39,9 @@ def test_where_the_points_are_gives_the_same(name, metric):
     estimator = est.NearestNeighbor(name, (4, 5), metric)
     found = on_device.total(x, y, estimator.sides, (4, 5), metric)
     assert found == pytest.approx(float(estimator(x, y)), rel=1e-12)
+    x, y = x.half()[:200], y.half()[:100]
+    found = on_device.total(x, y, estimator.sides, (4, 5), metric)
+    assert found == pytest.approx(float(estimator(x.double(), y.double())), rel=1e-5)  # distances in float32
 
 
 def test_what_the_cpu_has_to_decide_is_left_to_it():

@@ -50,7 +50,8 @@ def nearest(
 
     Shapes: points (..., n, d), queries (..., q, d), distances and indices (..., q, k); leading axes broadcast.
     Cost: O(n·q·d) time; memory O((n + q)·d + q·k), on the path "tiled" besides a tile of 8 MB, or n distances, and on
-    the path "triton" twice the points, of which half stays, and 128 MiB, or as much as the points take.
+    the path "triton" up to twice the points, four times where neighbours are hard to tell apart, and 128 MiB, or as
+    much again as the points take. That path waits for the device once, and again where they are.
     Gradients: in points and queries, through the pairs that are found; 0 between copies.
 
     Args:
