@@ -43,7 +43,7 @@ def small(monkeypatch):
         return before(x, y, k, kind) | less | {"SINGLE": x.shape[-1] <= 16 and kind == "halves"}
 
     monkeypatch.setattr(triton, "constants", constants)
-    monkeypatch.setattr(triton, "BYTES", 2**21)
+    monkeypatch.setattr(triton, "BYTES", 2**19)
 
 
 @pytest.fixture
@@ -59,11 +59,16 @@ def again(monkeypatch):
 @interpreted
 @pytest.mark.parametrize("d", [3, 12, 40])
 @pytest.mark.parametrize(("n", "q"), [(1, 65), (64, 63), (63, 64), (1000, 90)], ids=str)
-def test_tiles_parts_and_blocks_of_rows(n, q, d, small):
-    """Of no whole number of tiles, and of several problems, of which some are taken at once."""
-    points, queries = drawn(3, 1, n, d, dtype=torch.float32), drawn(2, q, 2 * d, dtype=torch.float32, seed=1)[..., ::2]
+def test_tiles_parts_and_blocks_of_rows(n, q, d, small, monkeypatch):
+    """Of no whole number of tiles: rows of one problem after others, or several problems at once."""
+    points, queries = drawn(2, 1, n, d, dtype=torch.float32), drawn(1, q, 2 * d, dtype=torch.float32, seed=1)[..., ::2]
+    half = n // 2  # pairs that low precision cannot tell apart
+    points[..., half : 2 * half, :] = points[..., :half, :] * (1 + 1e-5 * drawn(2, 1, half, d, dtype=torch.float32))
+    queries[:, 40:] *= 30  # bounds of other rows do not hold for these
     agrees(points, queries, min(5, n), path="triton")
     if n == 63:
+        monkeypatch.setattr(triton, "BYTES", 2**22)
+        agrees(points, queries, 5, path="triton")
         agrees(points, points.mT.contiguous().mT, 5, exclude_self=True, path="triton")
         agrees(points[0, 0].double(), queries[0].double(), 63, path="triton")
 
