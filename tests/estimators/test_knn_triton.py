@@ -84,6 +84,23 @@ def test_halves_are_no_more_than_a_filter(again):
 
 
 @interpreted
+def test_each_row_has_its_own_bounds(small):
+    """In a block after one whose rows are at the centre, so that rounding does not move their bounds."""
+    points, query = worst_of_halves()
+    agrees(points, torch.cat([torch.zeros(40, 64), query]), 1, path="triton")
+
+
+@pytest.mark.parametrize("kind", ["halves", "split", "differences"])
+def test_a_group_has_the_widest_bounds_of_its_points(kind):
+    y = drawn(64, 12) * torch.arange(1, 65)[:, None]
+    how = triton.constants(y[None], y[None], 1, kind) | {"BN": 64}
+    copies = y.repeat_interleave(bounds.GROUP, 0)  # of nearly the same median, 1% of the width away
+    each, groups = (bounds.narrowed(kind, p[None], y[None], "euclidean", how).spread for p in (copies, y))
+    assert float(each.min()) > 0
+    torch.testing.assert_close(groups, each.unflatten(1, (-1, bounds.GROUP)).amax(-1), rtol=0.05, atol=0)
+
+
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", ["normal", "heavy tails", "far", "clusters", "worst", "tiny"])
