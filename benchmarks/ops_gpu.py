@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import estimators as est
-from benchmarks import permutation_gpu, results
+from benchmarks import neighbor_gpu, permutation_gpu, results
 from benchmarks.ops_speed import Bar
 from divergences.kernels import Gaussian
 from estimators.ops import pairwise
@@ -40,7 +40,7 @@ NAIVE = 30_000  # points from which a full matrix in float32 does not fit
 TITLES = {
     "G1": "RBF MMD, d = 64",
     "G2": "Sinkhorn iterations, d = 64",
-    "G3": "nearest neighbours and KL, d = 64",
+    "G3": "KL from nearest neighbours, d = 64",
     "G4": "permutations of MMD, d = 64",
     "G5": "extra GPU memory of an RBF MMD, d = 64",
 }
@@ -234,7 +234,9 @@ def main() -> None:
         print("no CUDA device: nothing is measured and nothing is written")
         return
     found = []
-    for one in tqdm(chain(mmd(), sinkhorn(), permutation_gpu.rows(seconds, row)), desc="ops on the GPU", delay=2):
+    neighbors = neighbor_gpu.rows(drawn, seconds, extra_memory, row, Bar)
+    permutations = permutation_gpu.rows(seconds, row)
+    for one in tqdm(chain(mmd(), sinkhorn(), neighbors, permutations), desc="ops on the GPU", delay=2):
         found.append(one)
         tqdm.write(
             f"{one['key']:4} {one['title']:65} {one['figure']:.3g}{one['unit']}  {one['verdict']}  {one['note']}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from divergences import FDivergence
 from estimators import intervals
 from estimators.base import Estimator, Inference
-from estimators.classical import by_distance
+from estimators.classical import by_distance, on_device
 from estimators.classical.neighbors import (
     METRICS,
     Array,
@@ -55,7 +55,8 @@ class NearestNeighbor(Estimator):
     The bias is of order (k/n)^{1/d} to (k/n)^{2/d}: at n = 1000, d = 10 it may be half of the value.
     Rate: n^(−1/2) for smooth densities in one dimension, and about n^(−1/d) to n^(−2/d) beyond two, by the bias; counts
     are slower, as their k is √n.
-    Shapes: x (..., n, d), y (..., m, d), value (...,); a batch is solved one by one, on the CPU.
+    Shapes: x (..., n, d), y (..., m, d), value (...,); a batch is solved one by one, on the CPU, but for values from
+    distances between points on CUDA that do not repeat.
     Cost: O(n log(nm)) for d ≤ 4 (6 from 50,000 points on), O((n + m)² d) beyond; memory O((n + m)(d + k)).
     Gradients: none; a tensor that requires a gradient raises TypeError.
     Interval: normal, with the error of both samples, widened by the bias that a wider k shows, and for logarithms by
@@ -132,7 +133,14 @@ class NearestNeighbor(Estimator):
     def compute(self, s: Samples, generator: torch.Generator | None) -> Tensor:
         """The value, without a gradient."""
         _refuse_weights(s)
-        return one_by_one(s, "NearestNeighbor", lambda part: self.target.outer(self._found(part, 1).value))
+        if not (s.x.is_cuda and self.sides) or self.weighted:
+            return one_by_one(s, "NearestNeighbor", lambda part: self.target.outer(self._found(part, 1).value))
+
+        def value(part: Samples) -> float:
+            found = on_device.total(part.x, part.y, self.sides, self._ks, self.metric)
+            return self.target.outer(self._found(on_cpu(part), 1).value if found is None else found)
+
+        return one_by_one(s, "NearestNeighbor", value, moved=False)
 
     def infer(self, s: Samples, confidence: float, generator: torch.Generator) -> Inference:
         """The value with an interval, or the reason why there is none."""
@@ -194,8 +202,14 @@ class NearestNeighbor(Estimator):
         found = self._by_distance(a, b, wide) if self.sides else self._by_count(a, b, wide)
         return found._replace(tied=max(repeated(a), repeated(b)))
 
-    def _by_distance(self, a: Array, b: Array, wide: int) -> _Found:
+    @property
+    def _ks(self) -> tuple[int, int]:
+        """(k_x, k_y), for distances."""
         pair: Any = self.k if isinstance(self.k, tuple | list) else (self.k, self.k)
+        return pair[0], pair[1]
+
+    def _by_distance(self, a: Array, b: Array, wide: int) -> _Found:
+        pair = self._ks
         most = min(len(a), len(b)) // (16 if self.weighted else 4)
         k_x, k_y = (one if wide == 1 else max(one, min(wide * one, most)) for one in pair)
         effects: list[Array | float] = [0.0, 0.0]

@@ -114,8 +114,10 @@ def on_cpu(s: Samples) -> Samples:
     return Samples(x, y, w, v, s.notes)
 
 
-def one_by_one(s: Samples, estimator: str, value: Callable[[Samples], float]) -> Tensor:
+def one_by_one(s: Samples, estimator: str, value: Callable[[Samples], float], *, moved: bool = True) -> Tensor:
     """``value`` of each problem of a batch, as a tensor without a gradient.
+
+    It is given them in float64 on the CPU or, where they are not to be ``moved``, as they are.
 
     Raises:
         TypeError: a gradient is asked for.
@@ -130,8 +132,9 @@ def one_by_one(s: Samples, estimator: str, value: Callable[[Samples], float]) ->
     def flat(points: Tensor | None, kept: int) -> list[Any]:
         if points is None:
             return [None] * math.prod(lead)
-        shape = points.shape[-kept:]
-        return list(points.detach().cpu().double().expand(*lead, *shape).reshape(-1, *shape))
+        shape, plain = points.shape[-kept:], points.detach()
+        plain = plain.cpu().double() if moved else plain
+        return list(plain.expand(*lead, *shape).reshape(-1, *shape))
 
     check_finite(s.x, "x")
     check_finite(s.y, "y")

@@ -12,7 +12,7 @@ from scipy.special import digamma, gamma
 import divergences as dv
 import estimators as est
 from divergences import testing
-from estimators.classical import neighbors
+from estimators.classical import neighbors, on_device
 from estimators.classical.neighbors import METRICS, dimension, nearest, nearest_others, within
 from estimators.ops import native
 
@@ -29,6 +29,55 @@ def test_value_is_the_published_formula(k):
     x, y = g.normal(size=(40, 3)), g.normal(size=(55, 3)) + 0.5
     assert est.NearestNeighbor(k=k)(x, y) == pytest.approx(brute(x, y, k), rel=1e-10)
     assert est.NearestNeighbor("reverse_kl", k)(x, y) == pytest.approx(brute(y, x, k), rel=1e-10)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "jeffreys", "squared_hellinger", "chi2"])
+def test_where_the_points_are_gives_the_same(name, metric):
+    g = np.random.default_rng(0)
+    x, y = (torch.from_numpy(p) for p in (g.normal(size=(300, 3)), g.normal(size=(250, 3)) + 0.5))
+    estimator = est.NearestNeighbor(name, (4, 5), metric)
+    found = on_device.total(x, y, estimator.sides, (4, 5), metric)
+    assert found == pytest.approx(float(estimator(x, y)), rel=1e-12)
+    x, y = x.half()[:200], y.half()[:100]
+    found = on_device.total(x, y, estimator.sides, (4, 5), metric)
+    assert found == pytest.approx(float(estimator(x.double(), y.double())), rel=1e-5)  # distances in float32
+
+
+def test_what_the_cpu_has_to_decide_is_left_to_it():
+    """Ties within a sample and between both, and what is refused: repeats, a column of few values, a plane."""
+    sides = est.NearestNeighbor().sides
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(2000, 3, generator=g) for _ in range(2))
+
+    def total(x, y):
+        return on_device.total(x, y, sides, (5, 5), "euclidean")
+
+    assert total(x, y) is not None
+    twice, few, flat, copies = (y.clone() for _ in range(4))
+    twice[1] = x[1]
+    few[:, 1] = few[:, 1] > 0
+    flat[:, 2] = flat[:, 0] - flat[:, 1]
+    copies[500:1500] = copies[0]
+    copies[1500:] += 1
+    assert total(torch.cat([x, x[:1]]), y) is None and total(x, twice) is None
+    for refused in (few, flat, copies[:1800]):
+        assert total(x, refused) is None
+        with pytest.raises(ValueError):
+            est.NearestNeighbor()(x, refused)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["kl", "jeffreys", "squared_hellinger", "js"])
+def test_a_gpu_gives_the_value_of_the_cpu(name):
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 3000, 20, generator=g), torch.randn(1, 2500, 20, generator=g) + 0.2
+    estimator = est.NearestNeighbor(name)
+    found = estimator(x.cuda(), y.cuda())
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), estimator(x, y), rtol=1e-4, atol=1e-5)
+    x[:, :10] = y[:, :10]
+    torch.testing.assert_close(estimator(x.cuda(), y.cuda()).cpu(), estimator(x, y), rtol=1e-4, atol=1e-5)
 
 
 def sorted_distances(x, y, metric="euclidean"):

@@ -1,20 +1,21 @@
 """The k nearest points of each query, and how far they are: all distances, of which the smallest are kept.
 
-The library of `estimators.ops.native` takes float32 and float64 points on the CPU where it is built, torch any others:
-`explain` tells which. Both rank in float64 by differences of coordinates, so that a point is at 0 from its copy.
+The library of `estimators.ops.native` takes float32 and float64 points on the CPU where it is built, and Triton those
+on CUDA where it is installed, for up to 64 neighbours; torch any others: `explain` tells which. All rank in float64 by
+differences of coordinates, so that a point is at 0 from its copy.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from estimators.ops.knn import native, tiled
+from estimators.ops.knn import native, tiled, triton
 from estimators.ops.knn.reference import ORDERS
 
-Path = Literal["native", "tiled"]
+Path = Literal["native", "triton", "tiled"]
 LARGEST = 1e150  # beyond it squares of differences overflow
 
 
@@ -25,9 +26,12 @@ class Explained(NamedTuple):
     why: str
 
 
-def explain(points: Tensor, queries: Tensor) -> Explained:
-    """The path of `nearest`: "native", the library of `estimators.ops.native`, or "tiled", torch."""
-    return _taken(None, points, queries)
+_BY: dict[str, Any] = {"native": native, "triton": triton, "tiled": tiled}
+
+
+def explain(points: Tensor, queries: Tensor, k: int = 1, metric: str = "euclidean") -> Explained:
+    """The path of `nearest`: "native", the library of `estimators.ops.native`, "triton", or "tiled", torch."""
+    return _taken(None, points, queries, k, metric)
 
 
 def nearest(
@@ -45,7 +49,9 @@ def nearest(
     for float32 points too: between paths the order differs at most where distances are equal to its rounding.
 
     Shapes: points (..., n, d), queries (..., q, d), distances and indices (..., q, k); leading axes broadcast.
-    Cost: O(n·q·d) time; memory O((n + q)·d + q·k), on the path "tiled" besides a tile of 8 MB, or n distances.
+    Cost: O(n·q·d) time; memory O((n + q)·d + q·k), on the path "tiled" besides a tile of 8 MB, or n distances, and on
+    the path "triton" up to twice the points, four times where neighbours are hard to tell apart, and 128 MiB, or as
+    much again as the points take. That path waits for the device once, and again where they are.
     Gradients: in points and queries, through the pairs that are found; 0 between copies.
 
     Args:
@@ -54,7 +60,7 @@ def nearest(
         k: number of neighbours.
         metric: "euclidean", "cityblock" or "chebyshev".
         exclude_self: query i is point i, which is left out; its copies are not.
-        path: "native" or "tiled"; None is the faster that can be taken.
+        path: "native", "triton" or "tiled"; None is the fastest that can be taken.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not fit; k below 1 or above the number of points (without the own
@@ -67,9 +73,9 @@ def nearest(
         (tensor([1., 1., 2.]), tensor([1, 0, 1]))
     """
     _check(points, queries, k, metric, exclude_self)
-    by = native.nearest if _taken(path, points, queries).path == "native" else tiled.nearest
+    by = _BY[_taken(path, points, queries, k, metric).path]
     with torch.no_grad():
-        distance, index = by(points.detach(), queries.detach(), k, metric, exclude_self)
+        distance, index = by.nearest(points.detach(), queries.detach(), k, metric, exclude_self)
     if torch.is_grad_enabled() and (points.requires_grad or queries.requires_grad):
         distance = _between(points, queries, index, metric)
     return distance, index
@@ -84,15 +90,17 @@ def _between(points: Tensor, queries: Tensor, index: Tensor, metric: str) -> Ten
     return torch.linalg.vector_norm(queries.unsqueeze(-2) - found, ORDERS[metric], -1)
 
 
-def _taken(path: Path | None, points: Tensor, queries: Tensor) -> Explained:
-    if path not in (None, "native", "tiled"):
-        raise ValueError(f'path must be None, "native" or "tiled": got {path!r}')
+def _taken(path: Path | None, points: Tensor, queries: Tensor, k: int, metric: str) -> Explained:
+    """The path that is asked for or, where none is, the one of the device that the points are on."""
+    if path not in (None, *_BY):
+        raise ValueError(f'path must be None, "native", "triton" or "tiled": got {path!r}')
     if path == "tiled":
         return Explained("tiled", "asked for")
-    why = native.why_not(points, queries)
+    wanted: Path = path or ("triton" if points.device.type == "cuda" else "native")
+    why = _BY[wanted].why_not(points, queries, k)
     if why and path:
         raise ValueError(f'path="{path}" cannot be taken: {why}')
-    return Explained("tiled", why) if why else Explained("native", native.described())
+    return Explained("tiled", why) if why else Explained(wanted, _BY[wanted].described(points, metric))
 
 
 def _check(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: bool) -> None:

@@ -28,8 +28,8 @@ class _Neighbors(ctypes.Structure):
     )
 
 
-def why_not(points: Tensor, queries: Tensor) -> str:
-    """What keeps the library from these points; nothing where it can."""
+def why_not(points: Tensor, queries: Tensor, k: int) -> str:
+    """What keeps the library from these points; nothing where it can, which no number of neighbours does."""
     if points.device.type != "cpu":
         return "the points are not on the CPU"
     if not native.is_plain(points, queries):
@@ -45,7 +45,7 @@ def why_not(points: Tensor, queries: Tensor) -> str:
     return ""
 
 
-def described() -> str:
+def described(points: Tensor, metric: str) -> str:
     """The way that the library takes."""
     return f"{_library().instruction_set}, all distances in float32 as a filter, those that pass in float64"
 

@@ -26,8 +26,13 @@ UNIT = 2.0**-53
 Found = tuple[Tensor, Tensor]
 
 
-def nearest(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: bool) -> Found:
-    """The distances (..., q, k), increasing, in the points' dtype, and the indices; equal ones by index."""
+def nearest(
+    points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: bool, itself: Tensor | None = None
+) -> Found:
+    """The distances (..., q, k), increasing, in the points' dtype, and the indices; equal ones by index.
+
+    ``itself`` (q,) says which points the queries are where they are some of these.
+    """
     lead = torch.broadcast_shapes(points.shape[:-2], queries.shape[:-2])
     (n, d), q = points.shape[-2:], queries.shape[-2]
     distance = points.new_empty(*lead, q, k)
@@ -40,8 +45,8 @@ def nearest(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: 
         x = queries[..., part, :].double().expand(*lead, -1, d)
         own = None
         if exclude_self:
-            own = torch.arange(start, start + x.shape[-2], device=x.device)[:, None]
-            own = own == torch.arange(n, device=x.device)
+            which = torch.arange(start, start + x.shape[-2], device=x.device) if itself is None else itself[part]
+            own = which[:, None] == torch.arange(n, device=x.device)
         found = None if centred is None else centred.nearest(x, y, k, own)
         distance[..., part, :], index[..., part, :] = found or _by_differences(x, y, k, metric, own)
     return distance, index

@@ -260,7 +260,7 @@ def shares(
         given["BN"] = power_of_2(m, INTERPRETED)
         BM = power_of_2(n, INTERPRETED)
         return BM, -(-n // BM), 1, -(-m // given["BN"]) * given["BN"]
-    tiles, processors = -(-m // given["BN"]), _multiprocessors(device)
+    tiles, processors = -(-m // given["BN"]), multiprocessors(device)
     while BM > LEAST and problems * -(-n // BM) * min(tiles, PARTS) < 2 * processors:
         BM //= 2
     blocks = -(-n // BM)
@@ -270,7 +270,8 @@ def shares(
 
 
 @functools.cache
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
+    """Of a GPU."""
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
