@@ -1,6 +1,7 @@
 """The one door for samples: what comes in is checked once here and trusted inside.
 
-`admit` looks at metadata only (type, shape, dtype, device), so that a training step never waits for a GPU;
+`admit` looks at metadata only (type, shape, dtype, device), so that a training step never waits for a GPU, and at
+weights where they are on the CPU;
 `admit_thoroughly` also looks at the numbers (finiteness, weights) and is used by `estimate`, the tests and `compare`.
 """
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from estimators import repeats
+from estimators.ops import native
 
 SMALLEST, LARGEST = 1e-140, 1e140  # of deviations whose squares, and sums of squares, are still numbers
+ROUNDED = 1e-3  # that weights in single precision may be off 1 by, in sum
 SHARED = 0.01  # share of a sample's rows in the other one from which a note says so
 
 
@@ -47,8 +50,23 @@ def admit(
 
     Raises:
         TypeError: an argument is not numeric.
-        ValueError: an argument has too few axes or points, or the two do not fit each other.
+        ValueError: an argument has too few axes or points, or the two do not fit each other; weights on the CPU that
+            are negative, not finite or do not sum to 1.
     """
+    samples = _fitting(x, y, x_weights, y_weights, x_counts, y_counts, minimum)
+    for name, weights in (("x_weights", samples.x_weights), ("y_weights", samples.y_weights)):
+        if weights is not None and native.is_plain(weights):  # on a GPU nobody waits for numbers
+            total, least = weights.detach().sum(-1), float(weights.detach().min())
+            if not (least >= 0 and bool(((total - 1).abs() <= ROUNDED).all())):  # false for NaN
+                raise ValueError(
+                    f"{name} must be finite, not negative, and sum to 1: got weights from {least:g} on and sums from "
+                    f"{float(total.min()):g} to {float(total.max()):g}; divide them by their sum"
+                )
+    return samples
+
+
+def _fitting(x: Any, y: Any, x_weights: Any, y_weights: Any, x_counts: Any, y_counts: Any, minimum: int = 1) -> Samples:
+    """What is known of the arguments without their numbers."""
     names = [list(getattr(v, "columns", [])) for v in (x, y)]
     if all(names) and names[0] != names[1]:
         raise ValueError(
@@ -115,7 +133,7 @@ def admit_thoroughly(
     """
     if nan_policy not in ("raise", "omit"):
         raise ValueError(f'nan_policy must be "raise" or "omit": got {nan_policy!r}')
-    samples = admit(x, y, x_weights, y_weights, x_counts=x_counts, y_counts=y_counts)
+    samples = _fitting(x, y, x_weights, y_weights, x_counts, y_counts)
     notes: list[str] = []
     half = [str(v.dtype).removeprefix("torch.") for v in (x, y) if getattr(v, "dtype", None) in _HALF]
     if half:

@@ -180,7 +180,7 @@ def statistic(
     constant = float((probe.sum() - own.sum()) / pairs)
     unit = math.sqrt(float((probe.square().sum() - own.square().sum()) / pairs)) or 1.0 if normalised else 1.0
     # Rounding of a mean of N² terms, and nothing else, may separate labellings of equal value.
-    size = float((probe - constant).abs().mean() + (own - constant).abs().mean() / N)
+    size = _finite(float((probe - constant).abs().mean() + (own - constant).abs().mean() / N))
     rounding = 100 * torch.finfo(probe.dtype).eps * size / unit
     if whole is None:
         pool.notes.append(f"the kernel matrix of {N} points is not kept but made anew for each chunk of permutations")
@@ -227,7 +227,7 @@ def _by_tiles(kernel: Any, points: Tensor, pool: Pool, biased: bool) -> Statisti
     probe = kernel(points[:_PROBED], points[:_PROBED]).double()
     pairs = len(probe) * (len(probe) - 1)
     constant = float((probe.sum() - probe.diagonal().sum()) / pairs)  # which changes no MMD²
-    size = float((probe - constant).abs().sum() / pairs)
+    size = _finite(float((probe - constant).abs().sum() / pairs))
     own = torch.zeros_like(r)  # k(x, x) is for the biased statistic alone
     if biased:
         own = diagonal(kernel, points) - constant
@@ -245,6 +245,13 @@ def _by_tiles(kernel: Any, points: Tensor, pool: Pool, biased: bool) -> Statisti
     # Sums of some thousand pairs are rounded in single precision, apart from each other; q counts (1/n + 1/m)²/4 times.
     rounding = 100 * torch.finfo(points.dtype).eps * size / math.sqrt(N) * (N**2 / (4 * pool.n * pool.m)) ** 2
     return Statistic(evaluate, LABELLINGS, rounding)
+
+
+def _finite(size: float) -> float:
+    """The size of a kernel's values, without which nobody knows which labellings are tied."""
+    if not math.isfinite(size):
+        raise ValueError("the kernel has values that are not finite on these points: no statistic can be made of them")
+    return size
 
 
 def diagonal(kernel: Any, points: Tensor) -> Tensor:

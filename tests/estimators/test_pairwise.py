@@ -188,10 +188,26 @@ def test_what_would_leave_the_numbers_or_does_not_fit_is_left_to_torch():
         assert torch.equal(pairwise.row_sums(kernel, x, x.clone()), torch.ones(5))
     assert pairwise.explain(kernels.DistanceInduced(0.6), x * 1e20, y).path == "tiled"
     assert pairwise.row_sums(KERNELS["gaussian"], x[None][:0], x[None][:0]).shape == (0, 5)
-    with pytest.raises(ValueError, match="x and y must be"):
-        pairwise.row_sums(KERNELS["gaussian"], x, y[:, :1])
-    with pytest.raises(RuntimeError):
-        pairwise.row_sums(KERNELS["gaussian"], x, y, torch.ones(1))
+
+
+@pytest.mark.parametrize("path", [None, "tiled"])
+def test_what_does_not_fit_is_refused(path):
+    x, y, gaussian = drawn(5, 2), drawn(4, 2, seed=1), KERNELS["gaussian"]
+    refused = [
+        ((x, y[:, :1]), r"points must be \(..., n, d\) and \(..., m, d\): got shapes \(5, 2\), \(4, 1\)"),
+        ((x[0], y), r"points must be .* got shapes \(2,\), \(4, 2\)"),
+        ((x[:0], y), r"there are no points, or none with coordinates: got shapes \(0, 2\), \(4, 2\)"),
+        ((x, y, torch.ones(5).double()), r"weights must be one a point, .* got shapes \(5, 2\), \(4, 2\), \(5,\)"),
+        ((x, y, torch.ones(4)), "must have one dtype: got torch.float64, torch.float64, torch.float32"),
+        ((x, y.float()), "must have one dtype"),
+    ]
+    for given, message in refused:
+        with pytest.raises(ValueError, match=message):
+            pairwise.row_sums(gaussian, *given, path=path)
+    with pytest.raises(ValueError, match="exclude_self .* got 5 and 4 points"):
+        pairwise.row_sums(gaussian, x, y, exclude_self=True, path=path)
+    with pytest.raises(ValueError, match="weights must be one a point"):
+        pairwise.row_moments(gaussian, x, y, torch.ones(5).double(), torch.ones(3).double(), path=path)
 
 
 def test_only_terms_that_are_the_kernel_are_taken():

@@ -72,6 +72,12 @@ def test_weights_that_are_none_are_refused(estimator):
     with pytest.raises(ValueError, match="x_weights must sum to 1: the sum is 2"):
         estimator.estimate(X, Y, x_weights=np.full(40, 1 / 20))
     assert math.isfinite(estimator.estimate(X, Y, x_weights=np.full(40, 1 / 20), normalize=True).value)
+    for wrong in (negative, np.full(40, 1 / 20), np.full(40, np.nan), np.zeros(40)):
+        for call in (estimator, estimator.value):
+            with pytest.raises(
+                ValueError, match="x_weights must be finite, not negative, and sum to 1: got weights from"
+            ):
+                call(X, Y, x_weights=wrong)
 
 
 def test_a_linear_program_that_stops_early_raises_or_gives_bounds():

@@ -209,6 +209,10 @@ def test_the_path_is_told_and_can_be_forced(monkeypatch):
         sinkhorn.transport(x, y, *a, epsilon, free, path="native")
     with pytest.raises(ValueError, match="path must be None"):
         sinkhorn.transport(x, y, *a, epsilon, cost(2), path="fast")
+    with pytest.raises(ValueError, match="epsilon must be positive: got 0.0"):
+        sinkhorn.transport(x, y, *a, 0 * epsilon, cost(2))
+    with pytest.raises(ValueError, match="weights must be one a point"):
+        sinkhorn.transport(x, y, a[0][1:], a[1], epsilon, cost(2))
     both = [sinkhorn.transport(x, y, *a, epsilon, cost(2), tolerance=1e-7, path=path).value for path in (None, "dense")]
     torch.testing.assert_close(*both, rtol=1e-6, atol=0)
     monkeypatch.setattr(native, "library", lambda: None)

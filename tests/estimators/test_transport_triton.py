@@ -196,8 +196,8 @@ def test_a_cpu_never_chooses_it_and_it_says_what_keeps_it(monkeypatch):
         sinkhorn.transport(x, x, a, a, epsilon, free, path="triton")
     if pairwise.is_interpreted():
         assert triton.why_not(x.half(), x, a, a, 2) == "points of torch.float16 and torch.float64"
-        assert triton.why_not(x[:0], x, a[:0], a, 2) == "no points"
-        assert triton.why_not(x[:3], x, a, a, 2) == "shapes that do not fit"
+        assert triton.why_not(x[:0], x, a[:0], a, 2).startswith("there are no points")
+        assert triton.why_not(x[:3], x, a, a, 2).startswith("weights must be one a point, (..., n) and (..., m)")
         assert "Triton, interpreted" in triton.described(x)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match='path="triton" cannot be taken: the points are not on a CUDA device'):

@@ -162,6 +162,13 @@ def test_refusals(options, error, message):
         est.two_sample_test(**({"x": x20, "y": x20 + 0.0, "statistic": "mmd", "permutations": 19} | options))
 
 
+@pytest.mark.parametrize("n", [30, 700])
+def test_a_kernel_that_is_no_number_is_refused(n):
+    x, y = np.random.default_rng(0).normal(size=(2, n, 2))
+    with pytest.raises(ValueError, match="the kernel has values that are not finite on these points"):
+        est.two_sample_test(x, y, est.MMD(lambda a, b: math.nan * (a @ b.mT)), permutations=19)
+
+
 def test_too_many_points_are_refused_with_the_cost():
     x = np.arange(30_000.0)[:, None]
     with pytest.raises(ValueError, match=r"60000 pooled points .*3.6e\+09 kernel values.*sliced_wasserstein"):

@@ -38,7 +38,7 @@ struct Transport {
     int64_t n, m, d, stride, each;
     double rho, order, tolerance, error, value, grain;
     int32_t stages, symmetric, most, done, converged, workers;
-    int32_t pairs, evaluated;  // of L-BFGS, 0 at first; whether the arrays are those of an evaluation at g
+    int32_t stage, pairs, evaluated;  // of ε; of L-BFGS; whether the arrays are those of an evaluation at g: 0 at first
     std::atomic<int32_t> arrived, passed, abandoned;
 };
 
@@ -419,15 +419,21 @@ template <class T> void solve(Transport& s, int64_t worker) {
         for (int64_t j = columns.begin; j < columns.end && j < m; ++j) s.at[j] = s.g[j] + share * (to[j] - s.g[j]);
     };
     move(s.g, 0);
-    for (int32_t stage = 0; stage + 1 < s.stages; ++stage, ++done) {
+    int32_t stage = s.stage;
+    for (; stage + 1 < s.stages && done < s.most; ++stage, ++done) {
         Scale z(s.epsilons[stage], s.rho);
         if (!evaluate<T>(s, worker, rows, columns, true, z).whole) return;
         for (int64_t j = columns.begin; j < columns.end && j < m; ++j)
             s.at[j] = s.symmetric ? (s.at[j] + s.f[j]) / 2 : s.target[j];
         if (!together(s)) return;
     }
-    Scale z(s.epsilons[s.stages - 1], s.rho);
     for (int64_t j = columns.begin; j < columns.end && j < m; ++j) s.g[j] = s.at[j];
+    if (done >= s.most) {
+        if (!together(s)) return;  // all have read where this call began
+        if (worker == 0) s.stage = stage, s.done = done, s.converged = 0;
+        return;
+    }
+    Scale z(s.epsilons[s.stages - 1], s.rho);
     z.grain = s.grain;
     Evaluated best = {}, now = {s.value, s.error, true};
     if (!s.evaluated) now = evaluate<T>(s, worker, rows, columns, true, z), ++done;
@@ -480,7 +486,7 @@ template <class T> void solve(Transport& s, int64_t worker) {
     }
     if (worker == 0) {
         s.error = best.error, s.value = best.value, s.grain = z.grain, s.evaluated = 1;
-        s.done = done, s.converged = best.error <= s.tolerance;
+        s.stage = stage, s.done = done, s.converged = best.error <= s.tolerance;
         s.pairs = next < MEMORY ? next : MEMORY + next % MEMORY;
     }
 }

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from estimators.ops.pairwise import native, tiled, triton
+from estimators.ops.pairwise import forms, native, tiled, triton
 from estimators.ops.pairwise.triton import Precision, check_precision
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -44,8 +44,9 @@ def row_sums(
     points. It needs the path "triton"; all paths have "accurate".
 
     Raises:
-        ValueError: no such path or precision, or one that cannot be taken, and why.
+        ValueError: points or weights that do not fit; no such path or precision, or one that cannot be taken, and why.
     """
+    forms.check(x, y, y_weights, exclude_self=exclude_self)
     taken = _taken(path, kernel, x, y, y_weights)
     check_precision(precision, *taken, x.dtype)
     if taken.path == "tiled":
@@ -157,8 +158,9 @@ def row_moments(
     paths "native" and "triton" have no gradient: where one is wanted the sums are tiled.
 
     Raises:
-        ValueError: no such path, or one that cannot be taken, and why.
+        ValueError: points or weights that do not fit; no such path, or one that cannot be taken, and why.
     """
+    forms.check(x, y, x_weights, y_weights, exclude_self=exclude_self)
     wanted = tiled.wants_gradient(kernel, x, y, x_weights, y_weights)
     if wanted and path in _LIBRARIES:
         raise ValueError(f'path="{path}" cannot be taken: moments have no gradient there')

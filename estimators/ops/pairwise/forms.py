@@ -89,14 +89,41 @@ def why_not(terms: Sequence[Term] | None, dtype: torch.dtype) -> str:
 
 
 def misfit(x: Tensor, y: Tensor, *weights: Tensor | None) -> str:
-    """What is wrong with the shapes; nothing where they fit.
+    """What is wrong with the shapes; nothing where they fit. Weights are those of y, or those of x and y."""
+    given = [x, y, *(w for w in weights if w is not None)]
+    shapes = ", ".join(str(tuple(t.shape)) for t in given)
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
+        return f"points must be (..., n, d) and (..., m, d): got shapes {shapes}"
+    if 0 in (*x.shape[-2:], *y.shape[-2:]):
+        return f"there are no points, or none with coordinates: got shapes {shapes}"
+    if any(
+        w is not None and (not w.ndim or w.shape[-1] != p.shape[-2])
+        for w, p in zip(weights[::-1], (y, x), strict=False)
+    ):
+        return f"weights must be one a point, (..., n) and (..., m): got shapes {shapes}"
+    return ""
 
-    Weights are those of y, or those of x and y: what does not fit is refused by torch, in its own words.
+
+def unfit(x: Tensor, y: Tensor, *weights: Tensor | None) -> str:
+    """What keeps a library from points and weights of these shapes; nothing where nothing does."""
+    return misfit(x, y, *weights) or ("" if x.numel() and y.numel() else "a batch of no problems")
+
+
+def check(x: Tensor, y: Tensor, *weights: Tensor | None, exclude_self: bool) -> None:
+    """That points and weights fit each other.
+
+    Raises:
+        ValueError: they do not, or ``exclude_self`` of samples that are not of one size.
     """
-    fit = [w is None or w.shape[-1] == p.shape[-2] for w, p in zip(weights[::-1], (y, x), strict=False)]
-    if x.shape[-1] != y.shape[-1] or not all(fit):
-        return "shapes that do not fit"
-    return "" if x.numel() and y.numel() else "no points"
+    if wrong := misfit(x, y, *weights):
+        raise ValueError(wrong)
+    dtypes = [t.dtype for t in (x, y, *weights) if t is not None]
+    if len(set(dtypes)) > 1:
+        raise ValueError(f"points and weights must have one dtype: got {', '.join(map(str, dtypes))}")
+    if exclude_self and x.shape[-2] != y.shape[-2]:
+        raise ValueError(
+            f"exclude_self leaves out the pairs i = j of one sample: got {x.shape[-2]} and {y.shape[-2]} points"
+        )
 
 
 def lead_of(terms: Sequence[Term], x: Tensor, y: Tensor, *weights: Tensor | None) -> torch.Size:

@@ -55,7 +55,7 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or any(tensor.dtype != x.dtype for tensor in given):
         return f"points of {x.dtype}"
-    if wrong := forms.misfit(x, y, *weights):
+    if wrong := forms.unfit(x, y, *weights):
         return wrong
     if (x.ndim > 2 or y.ndim > 2) and x.shape[-2] * y.shape[-2] < FEWEST:
         return f"a batch of problems with fewer than {FEWEST} pairs, which torch takes all at once"

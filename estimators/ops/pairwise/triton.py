@@ -61,7 +61,7 @@ def why_not(terms: Sequence[Term] | None, x: Tensor, y: Tensor, *weights: Tensor
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in forms.LENGTHS or any(tensor.dtype != x.dtype for tensor in given):
         return f"points of {x.dtype}"
-    if wrong := forms.misfit(x, y, *weights) or forms.why_not(terms, x.dtype):
+    if wrong := forms.unfit(x, y, *weights) or forms.why_not(terms, x.dtype):
         return wrong
     return f"more than {MANY} terms" if len(terms or ()) > MANY else ""
 

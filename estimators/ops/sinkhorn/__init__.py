@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from estimators.ops.envelope import Envelope
+from estimators.ops.pairwise import forms
 from estimators.ops.pairwise.triton import Precision, check_precision
 from estimators.ops.sinkhorn import dense, native, points, triton
 from estimators.ops.sinkhorn.dense import plan, rounded
@@ -101,8 +102,13 @@ def transport(
     digits of the spread of the points. It needs the path "triton"; all paths have "accurate".
 
     Raises:
-        ValueError: no such path or precision, or one that cannot be taken, and why.
+        ValueError: points or weights that do not fit; an ε that is not positive; no such path or precision, or one that
+            cannot be taken, and why.
     """
+    if wrong := forms.misfit(x, y, a, b):
+        raise ValueError(wrong)
+    if epsilon.device.type == "cpu" and not bool((epsilon > 0).all()):
+        raise ValueError(f"epsilon must be positive: got {epsilon.tolist()}")
     taken = _taken(path, x, y, a, b, cost)
     check_precision(precision, taken.path, taken.why, x.dtype)
     how: dict[str, Any] = {"symmetric": symmetric, "tolerance": tolerance, "iterations": iterations}

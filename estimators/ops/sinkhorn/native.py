@@ -27,7 +27,7 @@ def why_not(x: Tensor, y: Tensor, a: Tensor, b: Tensor, power: float | None) -> 
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in native.SUFFIX or y.dtype != x.dtype:
         return f"points of {x.dtype} and {y.dtype}"
-    if wrong := forms.misfit(x, y, a, b):
+    if wrong := forms.unfit(x, y, a, b):
         return wrong
     if native.library() is None:
         return "the library is not built: python -m estimators.ops.native"

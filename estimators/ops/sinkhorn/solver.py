@@ -38,7 +38,7 @@ class _Transport(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("n", "m", "d", "stride", "each")),
         *((name, ctypes.c_double) for name in ("rho", "order", "tolerance", "error", "value", "grain")),
         *((name, ctypes.c_int32) for name in ("stages", "symmetric", "most", "done", "converged", "workers")),
-        *((name, ctypes.c_int32) for name in ("pairs", "evaluated", "arrived", "passed", "abandoned")),
+        *((name, ctypes.c_int32) for name in ("stage", "pairs", "evaluated", "arrived", "passed", "abandoned")),
     )
 
 
@@ -88,13 +88,13 @@ class Problem:
         high, low, self.mass, room = torch.empty(3 * stride + workers * each, dtype=dtype).split(
             [stride, stride, stride, workers * each]
         )
-        self.fall = fall = torch.tensor(epsilons, dtype=torch.float64)
-        self.f, self.g, self.held = f, g, (x, y, doubles, high, room)
+        fall = torch.tensor(epsilons, dtype=torch.float64)
+        self.f, self.g, self.held = f, g, (x, y, doubles, high, room, fall)
         self.c = _Transport(
             *(_at(t) for t in (x.rows, y.panels, x.weights, y.weights, f, g, self.down, u, absorbed, w, self.target)),
             *(_at(t) for t in (at, slope, step, kept, memory)), None, _at(room),
             *(_at(t) for t in (high, low, self.mass, columns, found, fall)), n, m, d, stride, each,
-            rho, power, 0.0, math.inf, 0.0, 0.0, len(epsilons), 0, 0, 0, 0, workers, 0, 0, 0, 0, 0,
+            rho, power, 0.0, math.inf, 0.0, 0.0, len(epsilons), 0, 0, 0, 0, workers, 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -122,8 +122,7 @@ class Problem:
             c.most = max(1, min(most - done, int(BREATH / (c.n * c.m))))
             self.call("solve")
             done += c.done
-            self.fall[0], c.stages = self.fall[-1].clone(), 1
-            if c.converged or done >= most:
+            if c.converged or (done >= most and c.evaluated):  # at the last ε
                 return done - before, c.error
             if progress is not None:
                 progress(done)

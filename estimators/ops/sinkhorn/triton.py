@@ -39,7 +39,7 @@ def why_not(x: Tensor, y: Tensor, a: Tensor, b: Tensor, power: float | None) -> 
         return "a transform of torch.func, or a subclass of Tensor"
     if x.dtype not in forms.LENGTHS or y.dtype != x.dtype:
         return f"points of {x.dtype} and {y.dtype}"
-    return forms.misfit(x, y, a, b)
+    return forms.unfit(x, y, a, b)
 
 
 def described(x: Tensor) -> str:

@@ -36,19 +36,24 @@ def sorted_rows(*samples: Tensor) -> list[Tensor]:
         return [x.sort(-1).values for x in samples]
     ordered = [torch.is_grad_enabled() and x.requires_grad for x in samples]  # then their order has the gradient
     rows = [x.detach().reshape(-1, x.shape[-1]).numpy() for x in samples]
-    kinds = [torch.int64 if o else x.dtype for x, o in zip(samples, ordered, strict=True)]
-    found = [torch.empty(r.shape, dtype=kind).numpy() for r, kind in zip(rows, kinds, strict=True)]
-    tasks = [(k, row) for k, part in enumerate(rows) for row in range(len(part))]
+    # NumPy's own memory comes in large pages, which new arrays of megabytes take half as long to write.
+    found = [type(r)(r.shape, "int64" if o else r.dtype) for r, o in zip(rows, ordered, strict=True)]
+    left = [(k, row) for k, part in enumerate(rows) for row in range(len(part))]
+    count = native.threads(len(left), SORTED * sum(r.size for r in rows))
 
-    def run(_: int, task: int) -> None:
-        k, row = tasks[task]
-        if ordered[k]:
-            found[k][row] = rows[k][row].argsort()
-        else:
-            found[k][row] = rows[k][row]
-            found[k][row].sort()
+    def run(_: int) -> None:
+        while left:  # a thread that slept takes milliseconds to wake: the others do not wait with its share
+            try:
+                k, row = left.pop()
+            except IndexError:
+                return
+            if ordered[k]:
+                found[k][row] = rows[k][row].argsort()
+            else:
+                found[k][row] = rows[k][row]
+                found[k][row].sort()
 
-    native.share_out(len(tasks), native.threads(len(tasks), SORTED * sum(r.size for r in rows)), run)
+    native.together(count, run, left.clear)
     parts = [torch.from_numpy(part).reshape(x.shape) for part, x in zip(found, samples, strict=True)]
     return [x.gather(-1, part) if o else part for x, part, o in zip(samples, parts, ordered, strict=True)]
 
