@@ -80,14 +80,15 @@ def median_distance(points: Any) -> Any:
     n = sample.shape[-2]
     if n > _ALL_PAIRS:
         sample = sample[..., :: n // 1000, :]
-    x = sample.double() - sample.double().mean(-2, keepdim=True)
+    sample = sample.double()
+    x = sample - sample.mean(-2, keepdim=True)
     norms = x.square().sum(-1)
     d2 = (x @ x.mT).mul_(-2).add_(norms.unsqueeze(-1)).add_(norms.unsqueeze(-2))
     median = _lower_median(d2)
     if not bool((median > _RESOLVED * norms.amax(-1)).all()):  # also for NaN
         n = x.shape[-2]
         i, j = torch.triu_indices(n, n, 1, device=x.device)
-        d2 = squared_distances(x, x)[..., i, j]
+        d2 = squared_distances(sample, sample)[..., i, j]
         d2 = torch.where((d2 > 0) | (d2.median(-1, keepdim=True).values > 0), d2, torch.nan)
         median = d2.nanmedian(-1).values.nan_to_num(nan=1.0)
     median = median.sqrt()

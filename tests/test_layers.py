@@ -44,11 +44,11 @@ def test_ops_import_only_torch(path):
         assert module.split(".")[0] in own or module.startswith("estimators.ops"), f"{path} imports {module}"
 
 
-# All distances between two samples are the ops'; what is left is between points and the few centres of a model.
+# What is left is between points and the few centres of a model.
 OF_CENTRES = {"estimators/neural/lipschitz.py", "estimators/two_sample/local.py"}
 
 
-def test_matrices_of_distances_between_samples_are_made_by_ops_alone():
+def test_torch_cdist_is_called_by_ops_alone():
     above = [path for path in FILES if path.parts[len(ROOT.parts)] != "divergences" and path not in OPS]
     made = {str(path.relative_to(ROOT)) for path in above if "torch.cdist" in path.read_text()}
     assert made == OF_CENTRES

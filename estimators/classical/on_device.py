@@ -12,11 +12,11 @@ import torch
 from scipy.special import digamma, gammaln
 from torch import Tensor
 
-from estimators.classical.neighbors import DISCRETE, refuse_discrete, refuse_flat
+from estimators.classical.neighbors import DISCRETE, SINGULAR, refuse_discrete
 from estimators.classical.targets import Side
 from estimators.ops import knn
 
-SOME = 512  # points that are looked at on the CPU: no sample has fewer values or lies flatter than a part of it
+SOME = 512  # points that are looked at on the CPU: no sample has fewer values than a part of it
 AT_ONCE = 2**16  # points whose hashes are taken
 
 
@@ -46,20 +46,36 @@ def _mean(a: Tensor, b: Tensor, ks: tuple[int, ...], power: float, metric: str) 
     else:
         terms = log_r + (digamma(k_a) - digamma(k_b))
     nearest = torch.minimum(rho[:, 0], nu[:, 0]).min()
-    mean, least = torch.stack([terms.mean(), nearest]).tolist()  # the device is looked at once
-    return mean if least > 0 else None
+    mean, least = torch.stack([terms.mean(), nearest]).tolist()
+    return mean if least > 0 and math.isfinite(mean) else None  # a distance in single precision may overflow
 
 
 def _is_suspect(points: Tensor) -> bool:
     """Whether `refuse_discrete` or `refuse_flat` may refuse them."""
     n, d = points.shape
-    some = points[:: max(1, n // max(SOME, 4 * d))].cpu().double().numpy()
-    some = some - some.mean(0)
+    some = points[:: max(1, n // SOME)].cpu().double().numpy()
     try:
         refuse_discrete(some, some, "")
-        refuse_flat(some, some, "")
     except ValueError:
+        return True
+    if _is_flat(points):
         return True
     r = torch.linspace(1, 2, d, dtype=torch.float64, device=points.device).sqrt()  # equal points have equal hashes
     hashes = torch.cat([(part.double() * r).sum(-1) for part in points.split(AT_ONCE)])
     return 1 - len(hashes.unique()) / n > DISCRETE
+
+
+def _is_flat(points: Tensor) -> bool:
+    """Whether `refuse_flat` refuses them, or nearly."""
+    n, d = points.shape
+    if n <= d or d == 1:
+        return False
+    mean = points.mean(0, dtype=torch.float64)
+    moments = torch.zeros(d, d, dtype=torch.float64, device=points.device)
+    for part in points.split(AT_ONCE):
+        moments += (part - mean).mT @ (part - mean)
+    moments = moments.cpu() / n
+    spread = moments.diagonal().sqrt()
+    if not bool((spread > 0).all()):  # false for NaN
+        return True
+    return float(torch.linalg.eigvalsh(moments / (spread[:, None] * spread))[0]) < 10 * SINGULAR

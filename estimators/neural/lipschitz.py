@@ -39,7 +39,10 @@ class Cones(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """The value at each point, (n,)."""
         with torch.no_grad():  # one cone a point has a gradient
-            k = (torch.cdist(points, self.centers) + self.heights).argmin(-1)
+            distance = torch.cdist(
+                points, self.centers, compute_mode="donot_use_mm_for_euclid_dist"
+            )  # to the last digit
+            k = (distance + self.heights).argmin(-1)
         return self.sign * (torch.linalg.vector_norm(points - self.centers[k], dim=-1) + self.heights[k])
 
 

@@ -76,8 +76,9 @@ def two_sample_test(
     0.3 s, "auto" 1 s, "mmd_agg", "mmd_fuse", "sliced_wasserstein" and "sinkhorn" 1.5 to 3 s, "emd" 25 s. Kernel
     statistics keep some N × N matrices, in single precision above 3000 points. Above 12,000 "mmd", "energy_distance"
     and `MMD` permute bins of points, all pairs being taken once: the level is exact, the notes tell, and the whole
-    test takes about the time of one statistic, some 5 s for n = m = 100,000 and d = 10; on a GPU points are permuted up
-    to 200,000 of them, kernel values being made anew by tiles. With clusters, many small
+    test takes about the time of one statistic, some 5 s for n = m = 100,000 and d = 10; on a GPU that Triton
+    compiles for, points are permuted up to 200,000 of them where the kernel is one of the distance, kernel values being
+    made anew by tiles. With clusters, many small
     strata or ``bins=0``, and for "mmd_agg" and "mmd_fuse", the matrices are made anew, tile by tile, for each chunk of
     permutations, and above 50,000 points refused; "auto" takes random frequencies above 12,000.
 
@@ -94,7 +95,7 @@ def two_sample_test(
         bins: of x and y together, that points are put into at random and permuted as wholes, for "mmd",
             "energy_distance" and `MMD`: with strata within each, with weights too, not with clusters. Points that are
             left over keep their label. The level is exact for any number. None takes about 512 above 12,000 points,
-            on a GPU above 200,000, and permutes the points below; 0 always permutes the points.
+            on a GPU as said above 200,000, and permutes the points below; 0 always permutes the points.
         clusters: ids of the rows of x and of y. Rows with one id (a patient, a stretch of time) depend on each other
             and are labelled as a whole; a cluster has rows in one sample only. Exact where clusters, with their sizes,
             are exchangeable; with unequal sizes the sizes of the samples change from labelling to labelling.

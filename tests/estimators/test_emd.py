@@ -174,7 +174,7 @@ def test_checks_come_before_native_code():
     bad = torch.tensor([[0.0, float("nan")], [1.0, 1.0]])
     with pytest.raises(ValueError, match="x has 1 NaN"):
         est.EMD()(bad, torch.zeros(2, 2))
-    with pytest.raises(ValueError, match="y_weights must sum to 1"):
+    with pytest.raises(ValueError, match="y_weights must be finite, not negative, and sum to 1"):
         est.EMD()(torch.zeros(2, 2), torch.zeros(2, 2), None, torch.tensor([1.0, 1.0]))
     with pytest.raises(ValueError, match="x needs at least 1 point"):
         est.EMD()(torch.empty(0, 2), torch.zeros(2, 2))

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -188,6 +189,43 @@ def test_what_would_leave_the_numbers_or_does_not_fit_is_left_to_torch():
         assert torch.equal(pairwise.row_sums(kernel, x, x.clone()), torch.ones(5))
     assert pairwise.explain(kernels.DistanceInduced(0.6), x * 1e20, y).path == "tiled"
     assert pairwise.row_sums(KERNELS["gaussian"], x[None][:0], x[None][:0]).shape == (0, 5)
+
+
+@pytest.mark.skipif(native.library() is None, reason="the library is not built")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kernel", ["scales of their own", "two bandwidths", "energy"])
+def test_parts_of_a_batch_may_end_within_a_problem(monkeypatch, threads, kernel):
+    """Values, gradients and moments of problems whose rows are shared out seven at a time."""
+    from estimators.ops.pairwise import native as by_library
+
+    monkeypatch.setattr(by_library, "PART", 1)
+    monkeypatch.setattr(by_library, "ROWS", 7)
+    monkeypatch.setattr(native, "WORK", 1000)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    B, n, m, d = 5, 33, 65, 9
+    k = {
+        "scales of their own": kernels.Gaussian(drawn(B, 1, 1, seed=4).abs() + 0.5),
+        "two bandwidths": kernels.Gaussian([1.0, 1.7]), "energy": kernels.DistanceInduced(),
+    }[kernel]  # fmt: skip
+    x, y = (drawn(B, size, d, seed=seed).requires_grad_() for size, seed in ((n, 0), (m, 1)))
+    w, slope = drawn(B, m, seed=2).abs().requires_grad_(), drawn(B, n, seed=3)
+    for given, exclude in (((x, y, w), False), ((x, y, None), False), ((x, x, None), True), ((x, x, None), False)):
+        wanted = list({id(t): t for t in given if t is not None}.values())
+        found, expected = (
+            by(k, *given, exclude_self=exclude)
+            for by in (partial(pairwise.row_sums, path="native"), reference.row_sums)
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        slopes = (torch.autograd.grad(part, wanted, slope) for part in (found, expected))
+        for ours, exact in zip(*slopes, strict=True):
+            torch.testing.assert_close(ours, exact, rtol=1e-11, atol=1e-11)
+    masses = [drawn(B, size, seed=5).abs().softmax(-1) for size in (n, m)]
+    with torch.no_grad():
+        moments = pairwise.row_moments(k, x, y, *masses, path="native")
+    for ours, exact in zip(moments, reference.row_moments(k, x, y, *masses), strict=True):
+        torch.testing.assert_close(ours, exact.detach(), rtol=1e-11, atol=1e-11)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("path", [None, "tiled"])

@@ -151,7 +151,7 @@ def test_transport_and_lines_refuse_shapes_that_do_not_fit():
     cost, epsilon = sinkhorn.Cost(lambda p, q: torch.cdist(p, q) ** 2, 2.0), torch.tensor(0.5).double()
     for given in ((x, y[:, :2], a, b), (x, y, a, a), (x, y, b, b)):
         assert sinkhorn.explain(*given, cost).path == "dense"
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ValueError, match="must be .* got shapes"):
             sinkhorn.transport(*given, epsilon, cost)
     for given in ((x, y[:, :2], drawn(2, 3)), (x, y, drawn(2, 2))):
         with pytest.raises(RuntimeError):

@@ -1,6 +1,8 @@
 """Threads that share out work, on torch's OpenMP runtime or of Python."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -30,7 +32,7 @@ def test_each_task_is_done_once_by_its_worker_and_the_first_worker_is_the_caller
 @pytest.mark.parametrize("count", [2, 5])
 def test_workers_may_wait_for_each_other(count):
     barrier = threading.Barrier(count)
-    native.together(count, lambda worker: barrier.wait(20) and None, barrier.abort)
+    native.together(count, lambda worker: barrier.wait(20), barrier.abort)
 
 
 @pytest.mark.parametrize("worker", [0, 1])
@@ -70,6 +72,59 @@ def test_torch_keeps_its_threads():
     native.share_out(2, 2, run)
     assert sums.tolist() == [19_999_900_000.0, 39_999_800_000.0]
     assert torch.get_num_threads() == before
+
+
+INTERRUPTED = """
+import random, signal, sys, time
+import torch
+from estimators.ops import native
+from estimators.ops.native import team
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+if sys.argv[1] == "Python":
+    team._runtime = lambda process: None
+signal.signal(signal.SIGALRM, interrupt)
+sys.unraisablehook = lambda _: None  # ctypes says that an interrupt came where it cannot raise
+random.seed(0)
+torch.set_num_threads(2)
+
+def once():
+    # Whether the call returned, and whether all was done then.
+    done, here, stopped = [], [False, False], []
+
+    def run(worker):
+        here[worker] = True
+        while not (all(here) or stopped):  # for ever, if the other does not come and this one is not let go
+            time.sleep(0)
+        if not stopped:
+            done.append(worker)
+
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-4))
+        native.together(2, run, lambda: stopped.append(True))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except (KeyboardInterrupt, RuntimeError):  # the latter by Python's own threads, interrupted as they start
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return False, False
+    return True, sorted(done) == [0, 1]
+
+raised, incomplete, end = 0, 0, time.monotonic() + 2
+while time.monotonic() < end:
+    returned, complete = once()
+    raised += not returned
+    incomplete += returned and not complete
+print(raised, incomplete)
+"""
+
+
+def test_an_interrupt_at_any_moment_ends_the_call_or_is_raised(way):
+    """Neither a call that returns with work undone, nor one that waits for ever."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, way], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    raised, incomplete = map(int, done.stdout.split())
+    assert raised > 20 and incomplete == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

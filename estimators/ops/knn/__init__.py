@@ -51,7 +51,7 @@ def nearest(
     Shapes: points (..., n, d), queries (..., q, d), distances and indices (..., q, k); leading axes broadcast.
     Cost: O(n·q·d) time; memory O((n + q)·d + q·k), on the path "tiled" besides a tile of 8 MB, or n distances, and on
     the path "triton" up to twice the points, four times where neighbours are hard to tell apart, and 128 MiB, or as
-    much again as the points take. That path waits for the device once, and again where they are.
+    much again as the points take. That path waits for the device twice, and again where they are.
     Gradients: in points and queries, through the pairs that are found; 0 between copies.
 
     Args:
@@ -120,7 +120,8 @@ def _check(points: Tensor, queries: Tensor, k: int, metric: str, exclude_self: b
     if not 1 <= k <= n - exclude_self:
         others = " without the own one" if exclude_self else ""
         raise ValueError(f"k must lie between 1 and {n - exclude_self}, the number of points{others}: got {k}")
-    for name, given in (("points", points), ("queries", queries)):
-        ends = [float(end) for end in given.detach().aminmax()] if given.numel() else []
-        if not all(abs(end) <= LARGEST for end in ends):  # false for NaN
-            raise ValueError(f"{name} must be finite, and at most {LARGEST:g}: got values from {ends[0]} to {ends[1]}")
+    named = [(name, t.detach()) for name, t in (("points", points), ("queries", queries)) if t.numel()]
+    ends = torch.stack([end for _, t in named for end in t.aminmax()]).tolist() if named else []  # one look at a device
+    for (name, _), low, high in zip(named, ends[::2], ends[1::2], strict=True):
+        if not (abs(low) <= LARGEST and abs(high) <= LARGEST):  # false for NaN
+            raise ValueError(f"{name} must be finite, and at most {LARGEST:g}: got values from {low} to {high}")

@@ -106,7 +106,8 @@ def share_out(
     """Call ``run(worker, task)`` for all tasks, a thread a worker; each time a worker has the same tasks.
 
     ``progress`` is given those of the caller's own thread, and gives them back one by one. After Ctrl-C or an exception
-    in any thread, no task is begun and it is raised.
+    in any thread, no task is begun and it is raised; Ctrl-C that comes when the caller's own tasks are done waits for
+    those of the others.
     """
     ended: list[bool] = []
 

@@ -25,6 +25,7 @@ class _Team(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("member", "size")),
         ("run", _RUN),
+        ("ended", ctypes.c_void_p),
         ("count", ctypes.c_int64),
         ("is_short", ctypes.c_int32),
     )
@@ -37,39 +38,45 @@ def at_once(count: int, run: Callable[[int], None], stop: Callable[[], None], li
     raised. ``library`` is that of `estimators.ops.native`.
     """
     failures: list[BaseException] = []
+    ended = (ctypes.c_int32 * count)()
 
     def member(worker: int) -> None:
         try:
+            if worker < 0:  # Ctrl-C came before this `try`, where ctypes prints it and goes on: it is called again
+                raise KeyboardInterrupt
             run(worker)
         except BaseException as failure:  # Ctrl-C too: the others stop, and the caller gets it
             failures.append(failure)
             stop()
+        ended[worker if worker >= 0 else ~worker] = 1
 
     if count == 1:
-        member(0)
-    elif library is None or not _by_openmp(count, member, library):
-        _by_threads(count, member, stop, failures)
+        run(0)
+        return
+    if library is None or not _by_openmp(count, member, ended, library):
+        _by_threads(count, member, stop)
     if failures:
         raise failures[0]
 
 
-def _by_threads(
-    count: int, member: Callable[[int], None], stop: Callable[[], None], failures: list[BaseException]
-) -> None:
+def _by_threads(count: int, member: Callable[[int], None], stop: Callable[[], None]) -> None:
     others = [threading.Thread(target=member, args=(worker,), daemon=True) for worker in range(1, count)]
-    for thread in others:
-        thread.start()
-    member(0)
-    for thread in others:
-        try:
+    try:
+        for thread in others:
+            thread.start()
+        member(0)
+        for thread in others:
             thread.join()
-        except KeyboardInterrupt as interrupt:
-            failures.append(interrupt)
-            stop()
-            thread.join()
+    except BaseException:
+        stop()
+        raise
+    finally:
+        for thread in others:
+            if thread.ident is not None:
+                thread.join()
 
 
-def _by_openmp(count: int, member: Callable[[int], None], library: ctypes.CDLL) -> bool:
+def _by_openmp(count: int, member: Callable[[int], None], ended: Any, library: ctypes.CDLL) -> bool:
     """Whether there was a team: its size stays torch's, as threads that a smaller one lets go are made anew."""
     runtime = _runtime(os.getpid())
     if runtime is None:
@@ -77,7 +84,7 @@ def _by_openmp(count: int, member: Callable[[int], None], library: ctypes.CDLL) 
     me, size = (
         ctypes.cast(getattr(runtime, f"omp_get_{name}"), ctypes.c_void_p) for name in ("thread_num", "num_threads")
     )
-    team = _Team(me, size, _RUN(member), count, 0)
+    team = _Team(me, size, _RUN(member), ctypes.addressof(ended), count, 0)
     runtime.GOMP_parallel(library.team_member, ctypes.byref(team), max(count, torch.get_num_threads()), 0)
     return not team.is_short
 

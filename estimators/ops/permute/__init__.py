@@ -113,7 +113,7 @@ def label_sums(
     the path "tiled" rows are products in the precision of the points. Repeats give the same bits.
 
     Cost: O(N²·(d + C)) time, half of that on the path "triton"; memory O(N·d) beside the labels, and a tile: on the
-    path "triton" up to 128 MiB for K and 64 kB a labelling, in float64 twice that.
+    path "triton" up to 128 MiB for K and 96 kB a labelling, in float64 twice that.
 
     Raises:
         ValueError: points, labels or weights that do not fit each other; no such path or precision, or one that cannot
