@@ -87,6 +87,23 @@ def exact_speed(found: dict[str, Any]) -> str:
 
 
 def speed(found: dict[str, Any]) -> str:
+    return timed(found, f"Medians of calls in turn, {found['threads']} threads. ")
+
+
+def gpu(found: dict[str, Any]) -> str:
+    """Bars are those of an H200: another GPU's figures are held to none."""
+    device = found["device"]
+    about = f"Medians, by the clock of {device['gpu']}, driver {device['driver']}, CUDA {device['cuda']}, Triton "
+    rows = found["rows"]
+    if "H200" not in device["gpu"]:
+        rows = [
+            row | {"verdict": "–" if row["verdict"] in ("must", "stretch", "short") else row["verdict"]} for row in rows
+        ]
+    return timed(found | {"rows": rows}, f"{about}{device['triton']}. ")
+
+
+def timed(found: dict[str, Any], about: str) -> str:
+    """Seconds, bars and verdicts, whatever they were taken on."""
     rows = []
     for row in found["rows"]:
         ours, unit = row["seconds"].get("ours"), row["unit"]
@@ -95,15 +112,14 @@ def speed(found: dict[str, Any]) -> str:
         rows.append([
             row["key"], row["title"], "–" if ours is None else number(ours), others or "–",
             "–" if row["figure"] is None else f"{row['figure']:.3g}{unit}", bars,
-            row["verdict"] if row["verdict"] in ("must", "stretch") else f"**{row['verdict']}**", row["note"] or "–",
+            row["verdict"] if row["verdict"] in ("must", "stretch", "–") else f"**{row['verdict']}**",
+            row["note"] or "–",
         ])  # fmt: skip
     heads = ["", "what", "ours, s", "others, s", "figure", "must, stretch", "reached", "checked"]
     left = ", ".join(found["not_measured"])
     return "\n\n".join([
         table(heads, rows),
-        f"Medians of calls in turn, {found['threads']} threads. "
-        + (f"Not measured: {left}. " if left else "")
-        + source(found),
+        about + (f"Not measured: {left}. " if left else "") + source(found),
     ])  # fmt: skip
 
 
@@ -182,6 +198,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "accuracy": accuracy,
     "speed": speed,
+    "gpu": gpu,
     "growth": growth,
     "training_steps": training_steps,
     "stacked_speed": stacked_speed,
