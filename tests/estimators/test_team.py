@@ -50,6 +50,14 @@ def test_a_failure_in_a_thread_stops_the_others_and_is_raised(worker):
     assert len(done) < 20
 
 
+def test_each_task_that_is_handed_out_is_done_once():
+    done = []
+    native.hand_out(200, 3, lambda worker, task: done.append((task, worker)))
+    assert sorted(task for task, _ in done) == list(range(200)) and {worker for _, worker in done} <= {0, 1, 2}
+    with pytest.raises(ZeroDivisionError):
+        native.hand_out(200, 2, lambda worker, task: 1 / (task - 5))
+
+
 def test_work_may_be_shared_out_within_a_share():
     done = []
 

@@ -119,3 +119,21 @@ def share_out(
             run(worker, task)
 
     together(count, work, lambda: ended.append(True))
+
+
+def hand_out(tasks: int, count: int, run: Callable[[int, int], None]) -> None:
+    """As `share_out`, but a worker gets the next task when it has done one: which tasks it has is not known before.
+
+    A thread that slept takes milliseconds to wake, and the others do not wait with its share.
+    """
+    left = list(reversed(range(tasks)))
+
+    def work(worker: int) -> None:
+        while left:
+            try:
+                task = left.pop()
+            except IndexError:  # another was faster
+                return
+            run(worker, task)
+
+    together(count, work, left.clear)

@@ -38,22 +38,17 @@ def sorted_rows(*samples: Tensor) -> list[Tensor]:
     rows = [x.detach().reshape(-1, x.shape[-1]).numpy() for x in samples]
     # NumPy's own memory comes in large pages, which new arrays of megabytes take half as long to write.
     found = [type(r)(r.shape, "int64" if o else r.dtype) for r, o in zip(rows, ordered, strict=True)]
-    left = [(k, row) for k, part in enumerate(rows) for row in range(len(part))]
-    count = native.threads(len(left), SORTED * sum(r.size for r in rows))
+    tasks = [(k, row) for k, part in enumerate(rows) for row in range(len(part))]
 
-    def run(_: int) -> None:
-        while left:  # a thread that slept takes milliseconds to wake: the others do not wait with its share
-            try:
-                k, row = left.pop()
-            except IndexError:
-                return
-            if ordered[k]:
-                found[k][row] = rows[k][row].argsort()
-            else:
-                found[k][row] = rows[k][row]
-                found[k][row].sort()
+    def run(_: int, task: int) -> None:
+        k, row = tasks[task]
+        if ordered[k]:
+            found[k][row] = rows[k][row].argsort()
+        else:
+            found[k][row] = rows[k][row]
+            found[k][row].sort()
 
-    native.together(count, run, left.clear)
+    native.hand_out(len(tasks), native.threads(len(tasks), SORTED * sum(r.size for r in rows)), run)
     parts = [torch.from_numpy(part).reshape(x.shape) for part, x in zip(found, samples, strict=True)]
     return [x.gather(-1, part) if o else part for x, part, o in zip(samples, parts, ordered, strict=True)]
 
@@ -99,8 +94,11 @@ def quantile_power(x: Tensor, y: Tensor, order: float) -> Tensor:
     if x.shape[-1] != y.shape[-1]:
         i, j, w = coupling(x.shape[-1], y.shape[-1], x.device)
         return (w.to(x.dtype) * _power(x[..., i] - y[..., j], order)).sum(-1)
-    free = x.shape == y.shape and not (x.requires_grad or y.requires_grad)
-    return _power(x.sub_(y) if free else x - y, order).mean(-1)
+    if x.shape == y.shape and native.is_plain(x, y) and not (x.requires_grad or y.requires_grad):
+        gap = x.numpy()  # on one thread: for three passes it does not pay to wake the others
+        gap -= y.numpy()
+        return torch.from_numpy(_mean_power(gap.reshape(-1, gap.shape[-1]), order)).reshape(x.shape[:-1]).to(x.dtype)
+    return _power(x - y, order).mean(-1)
 
 
 def projected(x: Tensor, y: Tensor, theta: Tensor, order: float, path: Path | None = None) -> Tensor:
@@ -151,14 +149,19 @@ def _one_by_one(x: Tensor, y: Tensor, theta: Tensor, order: float) -> Tensor:
         if w is None:
             a -= b
         gap = a if w is None else a[i] - b[j]
-        if order == 2:
-            gap *= gap
-        else:
-            gap = abs(gap) ** order if order != 1 else abs(gap)
-        return float(gap.mean(dtype="float64") if w is None else w @ gap)
+        return float(_mean_power(gap, order, w))
 
-    native.share_out(groups, count, run)
+    native.hand_out(groups, count, run)
     return found[:L].to(x.dtype)
+
+
+def _mean_power(gap: Any, order: float, w: Any = None) -> Any:
+    """The mean of |gap|^p along the last axis of an array, in float64, weighted by w where given; gap is overwritten."""
+    if order == 2:
+        gap *= gap
+    else:
+        gap = abs(gap) ** order if order != 1 else abs(gap)
+    return gap.mean(-1, dtype="float64") if w is None else gap @ w
 
 
 def _at(tensor: Tensor) -> ctypes.c_void_p:
