@@ -156,7 +156,7 @@ def _one_by_one(x: Tensor, y: Tensor, theta: Tensor, order: float) -> Tensor:
 
 
 def _mean_power(gap: Any, order: float, w: Any = None) -> Any:
-    """The mean of |gap|^p along the last axis of an array, in float64, weighted by w where given; gap is overwritten."""
+    """The mean of |gap|^p along the last axis of an array, in float64, with weights w if given; gap is overwritten."""
     if order == 2:
         gap *= gap
     else:
